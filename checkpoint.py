@@ -1,0 +1,326 @@
+"""Run folders and checkpoints: what training leaves, and the one line that loads it.
+
+A run folder holds `run.json` (settings, split, label order, corpus, versions, SHA-256 of the files), the vocabulary,
+the scaler and the weights as plain arrays. Nothing in it is executed: the networks are built by `model.py` from the
+settings, and arrays are copied in after their names, shapes and types are checked.
+
+    from checkpoint import load_checkpoint
+    recogniser = load_checkpoint("checkpoints/iemocap-released")
+    shares = recogniser.predict_dialog(transcripts, audio_features)  # (h, 10) vote shares
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from data.contexts import dialog_contexts
+from data.corpus import dialog_slices
+from data.files import InputError, atomic_path, read_json, sha256
+from data.hdf5 import open_hdf5, plain_dataset
+from data.text import token_ids
+
+RUN_FORMAT, RUN_FORMAT_VERSION = "mcaf-run", 1
+_ADVICE = "train again, or fetch the checkpoint again"
+
+
+@dataclass(frozen=True)
+class Scaler:
+    """z-normalisation of audio features, fitted on the training utterances.
+
+    `names` are the A features; `mean` and `scale` are (A,) float64, scale 1 where a feature never varies.
+    """
+
+    names: tuple
+    mean: np.ndarray
+    scale: np.ndarray
+
+    @classmethod
+    def fit(cls, features, names):
+        """In float64, since emo_large holds values up to 6.6e13."""
+        features = np.asarray(features, "float64")
+        deviation = features.std(axis=0)
+        return cls(tuple(names), features.mean(axis=0), np.where(deviation > 0, deviation, 1.0))
+
+    def transform(self, features):
+        """(N, A) raw features -> (N, A) float32 standardised ones."""
+        return ((np.asarray(features, "float64") - self.mean) / self.scale).astype("float32")
+
+    def to_json(self):
+        return {"names": list(self.names), "mean": self.mean.tolist(), "scale": self.scale.tolist()}
+
+    @classmethod
+    def from_json(cls, path):
+        """Reads what `to_json` gave.
+
+        Raises:
+            InputError: the lists are missing, differ in length, or hold what is no finite number, or a scale <= 0.
+        """
+        content = read_json(path)
+        try:
+            names = tuple(str(name) for name in content["names"])
+            mean, scale = (np.array(content[key], "float64") for key in ("mean", "scale"))
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"{path}: not a scaler ({error}); {_ADVICE}") from error
+        if not mean.shape == scale.shape == (len(names),) or not np.isfinite(mean).all() or not (scale > 0).all():
+            raise InputError(f"{path}: mean and scale must be {len(names)} finite numbers each; {_ADVICE}")
+        return cls(names, mean, scale)
+
+
+def save_arrays(path, arrays, **attributes):
+    """Writes {name: array} as one HDF5 file, atomically; the same arrays give the same bytes."""
+    with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
+        for name, value in attributes.items():
+            file.attrs[name] = value
+        for name, array in arrays.items():
+            file.create_dataset(name, data=np.asarray(array))
+
+
+def load_arrays(path, expected):
+    """Reads the arrays of `save_arrays`.
+
+    Args:
+        path: the file.
+        expected: {name: (shape, dtype)} of all the arrays that it must hold.
+
+    Returns:
+        {name: array} and the file's attributes as a dict.
+
+    Raises:
+        InputError: an array is missing, or has another shape or type; or the file holds others. Checked before any
+            array is read.
+    """
+    with open_hdf5(path, _ADVICE) as file:
+        others = sorted(set(file) - set(expected))
+        if others:
+            raise InputError(f"{path}: holds '{others[0]}', which the network does not have; is it of another variant?")
+        datasets = {name: plain_dataset(path, file, name) for name in expected}
+        for name, (shape, dtype) in expected.items():
+            found = datasets[name]
+            if found.shape != tuple(shape) or found.dtype != dtype:
+                raise InputError(
+                    f"{path}: '{name}' is {found.dtype} {found.shape}, the network needs {dtype} {tuple(shape)}"
+                )
+        return {name: dataset[()] for name, dataset in datasets.items()}, dict(file.attrs)
+
+
+def weight_arrays(model):
+    """{name: array} of a model's weights, such as 'attention_1.audio_query'."""
+    return {weight.path.replace("/", "."): np.asarray(weight) for weight in model.weights}
+
+
+def save_weights(model, path):
+    """Writes the weights of a model as plain arrays."""
+    save_arrays(path, weight_arrays(model))
+
+
+def load_weights(model, path):
+    """Copies weights written by `save_weights` into a model of the same architecture.
+
+    Raises:
+        InputError: names, shapes or types differ, or a value is not finite; the model is then unchanged.
+    """
+    expected = {name: (array.shape, array.dtype) for name, array in weight_arrays(model).items()}
+    arrays, _ = load_arrays(path, expected)
+    for name, array in arrays.items():
+        if not np.isfinite(array).all():
+            raise InputError(f"{path}: '{name}' has values that are not finite; {_ADVICE}")
+    for weight in model.weights:
+        weight.assign(arrays[weight.path.replace("/", ".")])
+
+
+def read_run(folder):
+    """Reads and checks run.json.
+
+    Returns:
+        Its content as a dict.
+
+    Raises:
+        InputError: the folder is no run folder, or run.json misses or mistypes a field that loading needs.
+    """
+    path = Path(folder) / "run.json"
+    if not path.is_file():
+        raise InputError(f"{folder}: not a run folder (no run.json); train one with 'python train.py --run {folder}'")
+    run = read_json(path)
+    if not isinstance(run, dict) or run.get("format") != RUN_FORMAT:
+        raise InputError(f"{path}: not a run (format is not '{RUN_FORMAT}')")
+    if run.get("format_version") != RUN_FORMAT_VERSION:
+        raise InputError(f"{path}: version {run.get('format_version')}, this program reads {RUN_FORMAT_VERSION}")
+    required = {"settings": dict, "emotions": list, "context_length": int, "files": dict, "corpus": dict, "stages": dict}
+    for name, kind in required.items():
+        if not isinstance(run.get(name), kind):
+            raise InputError(f"{path}: '{name}' is missing or no {kind.__name__}; {_ADVICE}")
+    return run
+
+
+def build_networks(settings, num_words, num_features, num_emotions, context_length):
+    """The networks of a run, untrained.
+
+    Args:
+        settings: dict of `train.Settings`.
+        num_words: rows of the word matrix.
+        num_features: columns of the audio features.
+        num_emotions: C.
+        context_length: rows of a zero-padded dialog.
+
+    Returns:
+        {stage: builder without arguments}, in training order; stages are "text", "audio" and "fusion". The text
+        builder takes the word matrix.
+    """
+    import model  # imports the framework
+
+    activation = "softmax" if settings["loss"] == "cross_entropy" else None
+    builders = {
+        "text": lambda words=None: model.text_branch(
+            np.zeros((num_words, model.WORD_DIM), "float32") if words is None else words, num_emotions, activation
+        ),
+        "audio": lambda: model.audio_branch(num_features, num_emotions, activation),
+        "fusion": lambda: model.fusion_network(
+            settings["variant"], settings["update"], settings["factor"], context_length, num_emotions, activation
+        ),
+    }
+    return {stage: builders[stage] for stage in stages_of(settings)}
+
+
+def stages_of(settings):
+    """The stages that a run trains, in order."""
+    return {"text": ["text"], "audio": ["audio"]}.get(settings["modality"], ["text", "audio", "fusion"])
+
+
+def load_checkpoint(folder):
+    """Loads a finished run or a provided checkpoint.
+
+    Args:
+        folder: the run folder.
+
+    Returns:
+        A `Recogniser`.
+
+    Raises:
+        InputError: a file is missing, was changed (SHA-256), or does not fit the settings; the run is not finished.
+    """
+    folder = Path(folder)
+    run = read_run(folder)
+    settings = run["settings"]
+    for stage in stages_of(settings):
+        if stage not in run["stages"]:
+            raise InputError(f"{folder}: not finished ({stage} is not trained); go on with 'python train.py --run {folder} --resume'")
+    for name, digest in run["files"].items():
+        if Path(name).name != name or not (folder / name).is_file():
+            raise InputError(f"{folder / name}: missing; {_ADVICE}")
+        if sha256(folder / name) != digest:
+            raise InputError(f"{folder / name}: changed since it was written (SHA-256 differs from run.json); {_ADVICE}")
+    vocabulary = scaler = None
+    if "text" in stages_of(settings):
+        vocabulary = read_json(folder / "vocabulary.json")
+        if not isinstance(vocabulary, list) or not all(isinstance(word, str) for word in vocabulary):
+            raise InputError(f"{folder / 'vocabulary.json'}: not a list of words; {_ADVICE}")
+    if "audio" in stages_of(settings):
+        scaler = Scaler.from_json(folder / "scaler.json")
+    builders = build_networks(
+        settings,
+        len(vocabulary or ()) + 1,
+        len(scaler.names) if scaler else 0,
+        len(run["emotions"]),
+        run["context_length"],
+    )
+    networks = {}
+    for stage, build in builders.items():
+        networks[stage] = build()
+        load_weights(networks[stage], folder / f"{stage}.weights.h5")
+    return Recogniser(run, vocabulary, scaler, networks)
+
+
+@dataclass(frozen=True)
+class Recogniser:
+    """Trained networks with what they need to read an utterance.
+
+    `run` is the content of run.json, `vocabulary` the list of words, `scaler` the `Scaler`, `networks` {stage: model}
+    with the stages "text", "audio" and "fusion", as far as the run trained them.
+    """
+
+    run: dict
+    vocabulary: list
+    scaler: Scaler
+    networks: dict
+
+    @property
+    def emotions(self):
+        """The emotions' names, in the order of the shares' columns."""
+        return tuple(self.run["emotions"])
+
+    @property
+    def final_stage(self):
+        """The stage whose prediction is the run's answer."""
+        return list(self.networks)[-1]
+
+    def predict_dialog(self, transcripts, audio_features):
+        """Vote shares after each utterance of one dialog.
+
+        Args:
+            transcripts: h texts in time order.
+            audio_features: (h, A) raw features, columns as in `scaler.names`; None for a text-only run.
+
+        Returns:
+            (h, C) float32 vote shares.
+        """
+        return self.predict(transcripts, audio_features, {"dialog": slice(0, len(transcripts))})[self.final_stage]
+
+    def predict_corpus(self, corpus, rows=None):
+        """Vote shares of every stage for the utterances of a corpus, in the context of their dialogs.
+
+        Args:
+            corpus: a `data.corpus.Corpus` that fits (`check_corpus_fits`).
+            rows: indices of the utterances to predict; None for all. Whole dialogs are read for their contexts.
+
+        Returns:
+            {stage: (n, C) float32}.
+        """
+        wanted = np.arange(len(corpus)) if rows is None else np.asarray(rows)
+        dialogs = set(corpus.dialog_id[wanted])
+        read = np.flatnonzero(np.isin(corpus.dialog_id, sorted(dialogs)))
+        part = corpus.take(read)
+        places = np.searchsorted(read, wanted)
+        return self.predict(part.transcript, part.audio, dialog_slices(part.dialog_id), places)
+
+    def predict(self, transcripts, audio_features, dialogs, places=None):
+        """The work of `predict_dialog` and `predict_corpus`; `dialogs` are the rows of each dialog."""
+        import model
+
+        places = np.arange(len(transcripts)) if places is None else places
+        vectors, predictions = {}, {}
+        if "text" in self.networks:
+            ids = token_ids(transcripts, self.vocabulary)
+            predictions["text"] = model.predict_tokens(self.networks["text"], ids[places])
+            vectors["text"] = ids
+        if "audio" in self.networks:
+            features = self.scaler.transform(audio_features)
+            predictions["audio"] = model.predict_features(self.networks["audio"], features[places])
+            vectors["audio"] = features
+        if "fusion" in self.networks:
+            text = model.predict_tokens(model.vector_model(self.networks["text"]), vectors["text"])
+            audio = model.predict_features(model.vector_model(self.networks["audio"]), vectors["audio"])
+            whole = self.run["settings"]["context"]
+            predictions["fusion"] = model.predict_contexts(
+                self.networks["fusion"],
+                dialog_contexts(audio, dialogs, places, whole),
+                dialog_contexts(text, dialogs, places, whole),
+            )
+        return predictions
+
+
+def check_corpus_fits(run, corpus, path):
+    """Refuses a corpus whose labels or audio features are not those of the run.
+
+    Raises:
+        InputError: says what differs.
+    """
+    if list(corpus.emotions) != run["emotions"]:
+        raise InputError(f"{path}: emotions {list(corpus.emotions)} are not the run's {run['emotions']}")
+    feature_set, width = run["corpus"].get("audio_feature_set"), run["corpus"].get("num_audio_features")
+    if "audio" in stages_of(run["settings"]) and (corpus.audio_feature_set, len(corpus.audio_names)) != (feature_set, width):
+        raise InputError(
+            f"{path}: audio features {corpus.audio_feature_set} ({len(corpus.audio_names)} columns), the run was "
+            f"trained on {feature_set} ({width}); prepare the corpus with '--audio {feature_set}'"
+        )

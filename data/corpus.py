@@ -1,0 +1,207 @@
+"""The corpus file: one HDF5 file with everything that training and evaluation need, and nothing that runs.
+
+Format `mcaf-corpus`, version 1. Attributes: `format`, `format_version`, `corpus`, `emotions` (label order) and
+`audio_feature_set`. Datasets, one row per utterance, sorted by dialog, then start time: `utterance_id`, `dialog_id`,
+`speaker`, `transcript` (UTF-8), `session` (int8), `start_s`, `end_s` (seconds), `votes_external`, `votes_self`
+(N, C tag counts), `audio` (N, A) float32 with attribute `names`; where a corpus has an official split also `split`.
+"""
+
+from dataclasses import dataclass, fields
+
+import h5py
+import numpy as np
+
+from data.files import InputError, atomic_path, sha256
+from data.hdf5 import open_hdf5, plain_dataset
+
+FORMAT, FORMAT_VERSION = "mcaf-corpus", 1
+_TEXT = ("utterance_id", "dialog_id", "speaker", "transcript")
+_NUMBERS = {"session": "int8", "start_s": "float64", "end_s": "float64", "votes_external": "int16", "votes_self": "int16", "audio": "float32"}
+_LARGEST_TEXT_BYTES = 100_000
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """N utterances of D dialogs, sorted by dialog, then start time. C emotions, A audio features.
+
+    `name` is the corpus's name, `emotions` the C names in label order, `audio_names` the A columns' names;
+    `utterance_id`, `dialog_id`, `speaker` and `transcript` are (N,) arrays of str; `split` is (N,) or None;
+    `sha256` is the file's hash, "" before it is written.
+    """
+
+    name: str
+    emotions: tuple
+    audio_feature_set: str
+    audio_names: tuple
+    utterance_id: np.ndarray
+    dialog_id: np.ndarray
+    speaker: np.ndarray
+    transcript: np.ndarray
+    session: np.ndarray
+    start_s: np.ndarray
+    end_s: np.ndarray
+    votes_external: np.ndarray
+    votes_self: np.ndarray
+    audio: np.ndarray
+    split: np.ndarray | None = None
+    sha256: str = ""
+
+    def __len__(self):
+        return len(self.utterance_id)
+
+    def take(self, rows):
+        """The corpus of just these utterances, in the order given."""
+        arrays = {f.name: getattr(self, f.name)[rows] for f in fields(self) if isinstance(getattr(self, f.name), np.ndarray)}
+        return Corpus(**{f.name: arrays.get(f.name, getattr(self, f.name)) for f in fields(self)})
+
+
+def dialog_slices(dialog_id):
+    """Where each dialog's rows lie.
+
+    Returns:
+        {dialog id: slice}, in the order of the corpus.
+    """
+    if not len(dialog_id):
+        return {}
+    starts = np.flatnonzero(np.r_[True, dialog_id[1:] != dialog_id[:-1]])
+    ends = np.r_[starts[1:], len(dialog_id)]
+    return {str(dialog_id[start]): slice(int(start), int(end)) for start, end in zip(starts, ends, strict=True)}
+
+
+def write_corpus(path, corpus):
+    """Writes the corpus file atomically.
+
+    Raises:
+        InputError: the corpus breaks a rule of the format (`check_corpus`), or the file cannot be written.
+    """
+    check_corpus(corpus, path)
+    with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
+        file.attrs["format"] = FORMAT
+        file.attrs["format_version"] = FORMAT_VERSION
+        file.attrs["corpus"] = corpus.name
+        file.attrs["emotions"] = list(corpus.emotions)
+        file.attrs["audio_feature_set"] = corpus.audio_feature_set
+        text = h5py.string_dtype("utf-8")
+        for name in _TEXT + (("split",) if corpus.split is not None else ()):
+            file.create_dataset(name, data=[str(value) for value in getattr(corpus, name)], dtype=text)
+        for name, dtype in _NUMBERS.items():
+            values = np.asarray(getattr(corpus, name), dtype)
+            packing = {"compression": "gzip", "shuffle": True} if values.ndim == 2 and values.size else {}
+            file.create_dataset(name, data=values, **packing)
+        for name in ("start_s", "end_s"):
+            file[name].attrs["unit"] = "s"
+        file["audio"].attrs.create("names", list(corpus.audio_names), dtype=text)
+
+
+def read_corpus(path):
+    """Reads and checks a corpus file.
+
+    Returns:
+        A `Corpus`.
+
+    Raises:
+        InputError: the file is missing, truncated, no corpus file, of another version, breaks a rule of the format,
+            holds links out of the file, or declares more data than the file can hold.
+    """
+    with open_hdf5(path, "make one with 'python -m data.prepare'") as file:
+        _check_header(path, file)
+        split = ("split",) if "split" in file else ()
+        _check_layout(path, file, _TEXT + split)
+        arrays = {name: _read_text(path, file[name]) for name in _TEXT + split}
+        arrays |= {name: file[name][()].astype(dtype) for name, dtype in _NUMBERS.items()}
+        corpus = Corpus(
+            name=_text_attribute(path, file, "corpus"),
+            emotions=_names_attribute(path, file, "emotions"),
+            audio_feature_set=_text_attribute(path, file, "audio_feature_set"),
+            audio_names=_names_attribute(path, file["audio"], "names"),
+            sha256=sha256(path),
+            **arrays,
+        )
+    check_corpus(corpus, path)
+    return corpus
+
+
+def _check_header(path, file):
+    if _plain(file.attrs.get("format")) != FORMAT:
+        raise InputError(f"{path}: not a corpus file (attribute format is not '{FORMAT}'); make one with 'python -m data.prepare'")
+    version = file.attrs.get("format_version")
+    if np.ndim(version) or version != FORMAT_VERSION:
+        raise InputError(f"{path}: format version {version}, this program reads version {FORMAT_VERSION}; prepare the file again")
+
+
+def _check_layout(path, file, text_names):
+    """Checks every dataset before any is read, so that a damaged or hostile file costs no memory."""
+    num_rows = None
+    for name in [*text_names, *_NUMBERS]:
+        dataset = plain_dataset(path, file, name)
+        num_rows = dataset.shape[0] if num_rows is None and dataset.ndim else num_rows
+        ndim = 2 if name in ("votes_external", "votes_self", "audio") else 1
+        if dataset.ndim != ndim or dataset.shape[0] != num_rows:
+            raise InputError(f"{path}: '{name}' has shape {dataset.shape}, expected {num_rows} rows and {ndim} axes")
+        if name in text_names and h5py.check_string_dtype(dataset.dtype) is None:
+            raise InputError(f"{path}: '{name}' must hold text, found {dataset.dtype}")
+        if name in _NUMBERS and dataset.dtype.kind not in "iuf":
+            raise InputError(f"{path}: '{name}' must hold numbers, found {dataset.dtype}")
+
+
+def _plain(value):
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+
+
+def _text_attribute(path, item, name):
+    value = _plain(item.attrs.get(name))
+    if not isinstance(value, str):
+        raise InputError(f"{path}: attribute '{name}' must be a text, found {value!r}; prepare the file again")
+    return value
+
+
+def _names_attribute(path, item, name):
+    values = item.attrs.get(name)
+    if values is None or np.ndim(values) != 1:
+        raise InputError(f"{path}: attribute '{name}' must be a list of names; prepare the file again")
+    names = tuple(_plain(value) for value in values)
+    if not all(isinstance(value, str) for value in names):
+        raise InputError(f"{path}: attribute '{name}' must be a list of names; prepare the file again")
+    return names
+
+
+def _read_text(path, dataset):
+    values = dataset.asstr()[()]
+    if len(values) and max(map(len, values)) > _LARGEST_TEXT_BYTES:
+        raise InputError(f"{path}: '{dataset.name}' has a text of more than {_LARGEST_TEXT_BYTES} characters; it is damaged")
+    return np.asarray(values, object)
+
+
+def check_corpus(corpus, path):
+    """Checks what readers of a corpus rely on.
+
+    Raises:
+        InputError: names the utterance and the rule it breaks.
+    """
+    num, num_emotions = len(corpus), len(corpus.emotions)
+    if num == 0:
+        raise InputError(f"{path}: no utterance in it")
+    for name in ("votes_external", "votes_self"):
+        votes = getattr(corpus, name)
+        if votes.shape != (num, num_emotions):
+            raise InputError(f"{path}: '{name}' has shape {votes.shape}, expected {(num, num_emotions)} for {num_emotions} emotions")
+        if (votes < 0).any():
+            raise InputError(f"{path}: '{name}' of {corpus.utterance_id[(votes < 0).any(axis=1)][0]} is negative")
+    if corpus.audio.shape != (num, len(corpus.audio_names)):
+        raise InputError(f"{path}: 'audio' has shape {corpus.audio.shape}, but {len(corpus.audio_names)} column names")
+    if len(set(corpus.emotions)) != num_emotions or num_emotions < 2:
+        raise InputError(f"{path}: attribute 'emotions' must name at least two different emotions, found {corpus.emotions}")
+    seen = set()
+    for utterance in corpus.utterance_id:
+        if utterance in seen:
+            raise InputError(f"{path}: utterance {utterance} is there twice")
+        seen.add(utterance)
+    if len(dialog_slices(corpus.dialog_id)) != len(set(corpus.dialog_id)):
+        raise InputError(f"{path}: the utterances of a dialog do not lie together; prepare the file again")
+    same_dialog = corpus.dialog_id[1:] == corpus.dialog_id[:-1]
+    backwards = np.flatnonzero(same_dialog & ~(corpus.start_s[1:] >= corpus.start_s[:-1]))
+    if len(backwards):
+        raise InputError(f"{path}: {corpus.utterance_id[backwards[0] + 1]} starts before the utterance ahead of it; sort by start time")
+    bad = ~np.isfinite(corpus.audio).all(axis=1)
+    if bad.any():
+        raise InputError(f"{path}: audio features of {corpus.utterance_id[bad][0]} are not finite ({bad.sum()} such utterances); prepare again")

@@ -1,0 +1,91 @@
+"""Files that are never half-written, and the one error that users see.
+
+Every file of the project is written beside its place, flushed to disk and renamed, so that a kill, a full disk or a
+missing permission leaves either the old file or the new one.
+"""
+
+import contextlib
+import csv
+import hashlib
+import io
+import json
+import os
+from pathlib import Path
+
+
+class InputError(Exception):
+    """A mistake in what the user gave: the message names the file, line or utterance and says what to do."""
+
+
+@contextlib.contextmanager
+def atomic_path(path):
+    """Yields a temporary path beside `path`; on success it is flushed and renamed to `path`, else removed.
+
+    Args:
+        path: where the finished file shall be; its folder must exist.
+
+    Raises:
+        InputError: the folder is missing or read-only, or the disk is full; `path` is then as it was.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        _flush_folder(path.parent)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise InputError(f"{path}: cannot be written ({reason}); the file is as it was before") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _flush_folder(folder):
+    """Makes a rename durable: without it a power cut may bring the old name back."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_text(path, text):
+    """Writes `text` as UTF-8, atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path, value):
+    """Writes `value` as indented JSON, atomically; NaN is refused since JSON has none."""
+    write_text(path, json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def read_json(path):
+    """Reads a JSON file.
+
+    Raises:
+        InputError: the file is missing or is no JSON; the message names the file and the line.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path}, line {error.lineno}: not JSON ({error.msg})") from error
+    except (OSError, UnicodeDecodeError, RecursionError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read ({error})") from error
+
+
+def write_csv(path, header, rows):
+    """Writes a header and rows as CSV with Unix line ends, atomically."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
+
+
+def sha256(path):
+    """The SHA-256 of a file's bytes, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,53 @@
+"""HDF5 files from strangers: only plain datasets are read, and never more than the file can hold."""
+
+import contextlib
+
+import h5py
+
+from data.files import InputError
+
+# gzip cannot shrink by more than about 1,030; a file that declares more is a bomb or damaged.
+LARGEST_RATIO = 1100
+
+
+@contextlib.contextmanager
+def open_hdf5(path, advice):
+    """Opens a file for reading; whatever goes wrong while it is open becomes an InputError.
+
+    Args:
+        path: the file.
+        advice: what the user can do about a missing or damaged file.
+    """
+    try:
+        with h5py.File(path, "r") as file:
+            yield file
+    except InputError:
+        raise
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file; {advice}") from error
+    except PermissionError as error:
+        raise InputError(f"{path}: no permission to read it") from error
+    except Exception as error:  # h5py raises many types on damaged files
+        raise InputError(f"{path}: not a readable HDF5 file, or truncated ({error}); {advice}") from error
+
+
+def plain_dataset(path, file, name):
+    """The dataset `name`, after checks that need no memory: no link, no outside data, no impossible size.
+
+    Raises:
+        InputError: says what is wrong with it.
+    """
+    if name not in file:
+        raise InputError(f"{path}: dataset '{name}' is missing")
+    place, _, leaf = name.rpartition("/")
+    group = file[place] if place else file
+    if not isinstance(group.get(leaf, getlink=True), h5py.HardLink):
+        raise InputError(f"{path}: '{name}' is a link; links are refused")
+    dataset = group[leaf]
+    if not isinstance(dataset, h5py.Dataset) or dataset.shape is None:
+        raise InputError(f"{path}: '{name}' is not a dataset")
+    if dataset.is_virtual or dataset.external:
+        raise InputError(f"{path}: '{name}' keeps its data in another file; such files are refused")
+    if dataset.size * dataset.dtype.itemsize > LARGEST_RATIO * max(file.id.get_filesize(), 1):
+        raise InputError(f"{path}: '{name}' declares {dataset.shape} values, more than the file can hold; it is damaged")
+    return dataset

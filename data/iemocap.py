@@ -1,0 +1,372 @@
+"""The IEMOCAP release on disk to a sorted list of utterances: times, speaker, transcript, votes and wav path.
+
+Layout read, below IEMOCAP_full_release/Session{1..5}:
+    dialog/EmoEvaluation/<dialog>.txt         a header line per utterance, then one line per rater
+    dialog/transcriptions/<dialog>.txt        one line per turn
+    sentences/wav/<dialog>/<utterance>.wav    16 kHz mono
+The subfolders of EmoEvaluation repeat the votes of single raters and are not read.
+
+A release that is not whole is an error. One damaged utterance is a named skip: `read_release` returns a note for it,
+since a user with 10,038 good utterances wants to go on, but must know that the scores cover fewer utterances.
+Reference: Busso et al., "IEMOCAP: interactive emotional dyadic motion capture database", 2008.
+"""
+
+import math
+import re
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+from data.files import InputError
+from data.labels import EMOTIONS
+
+SESSIONS = (1, 2, 3, 4, 5)
+# What raters could tick (file code) and the name used everywhere else.
+EMOTION_OF_TAG = {
+    "Neutral": "neutral",
+    "Excited": "exciting",
+    "Sadness": "sadness",
+    "Frustration": "frustration",
+    "Happiness": "happiness",
+    "Anger": "angry",
+    "Other": "other",
+    "Surprise": "surprised",
+    "Disgust": "disgust",
+    "Fear": "fear",
+}
+_FEWEST_RATERS = 3  # every utterance of the release has at least three external raters
+_LONGEST_TIME_S = 24 * 3600
+_LONGEST_TRANSCRIPT = 10_000  # characters; the longest real one has about 500
+
+_DIALOG = r"(?P<dialog>Ses0(?P<session>[1-5])[FM]_(?:impro|script)[0-9]{2}(?:_[0-9])?[a-z]?)"
+_DIALOG_ID = re.compile(_DIALOG)
+_UTTERANCE_ID = re.compile(_DIALOG + r"_(?P<gender>[FM])(?P<turn>[0-9]{3})")
+_HEADER = re.compile(r"\[(?P<start>\S+) - (?P<end>\S+)\]\t(?P<utterance>\S+)\t(?P<majority>\S+)\t\[(?P<attributes>[^\]]*)\]")
+_RATER = re.compile(r"C-(?P<kind>[EFM])(?P<number>[0-9]+):(?P<tags>[^(]*)(?P<comment>\(.*)?")
+_ATTRIBUTES = re.compile(r"A-(?P<kind>[EFM])(?P<number>[0-9]+):")
+_TIME = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})?")
+_TURN = re.compile(r"(?P<utterance>Ses\S+) \[(?P<start>[^\]\-]*)-(?P<end>[^\]\-]*)\]: ?(?P<words>.*)")
+# Turns that nobody rated: no id at all, or a turn number XX3 instead of three digits.
+_UNRATED_TURN = re.compile(rf"(?:[FM] ?:|{_DIALOG}_[FM]XX[0-9]+ )")
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f]")
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """One labelled utterance.
+
+    `speaker` is the dialog's session and the speaker's gender, "Ses01F". Times are seconds from the dialog's start.
+    `transcript` is the release's own text. The votes are numbers of tags, in the order of `EMOTIONS`.
+    """
+
+    utterance_id: str
+    dialog_id: str
+    session: int
+    speaker: str
+    start_s: float
+    end_s: float
+    transcript: str
+    votes_external: tuple
+    votes_self: tuple
+    wav: Path
+
+
+@dataclass(frozen=True)
+class Rating:
+    """What one EmoEvaluation block says of an utterance: times in seconds and numbers of tags per emotion."""
+
+    start_s: float
+    end_s: float
+    votes_external: tuple
+    votes_self: tuple
+
+
+def read_release(folder, with_wavs=True):
+    """Reads all labelled utterances of the release.
+
+    Args:
+        folder: IEMOCAP_full_release, or the folder that holds it.
+        with_wavs: False where the wav files are not needed, and so need not be there.
+
+    Returns:
+        (utterances, notes): `Utterance` records sorted by dialog, then start time; and one sentence for each utterance
+        that was left out and each oddity, naming file, line and consequence.
+
+    Raises:
+        InputError: no release, or one that lacks a session, a folder or a dialog's transcription.
+    """
+    release = find_release(folder)
+    utterances, notes = [], []
+    for session in SESSIONS:
+        found, said = _read_session(release / f"Session{session}", session, with_wavs)
+        utterances += found
+        notes += said
+    # Two turns may start together (both speakers at once): the id decides, so that the order never depends on the disk.
+    utterances.sort(key=lambda utterance: (utterance.dialog_id, utterance.start_s, utterance.utterance_id))
+    return utterances, notes
+
+
+def find_release(folder):
+    """The release's own folder, from itself or from its parent.
+
+    Raises:
+        InputError: it is not there, or a session is missing.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; give the folder IEMOCAP_full_release")
+    for release in (folder, folder / "IEMOCAP_full_release"):
+        missing = [f"Session{number}" for number in SESSIONS if not (release / f"Session{number}").is_dir()]
+        if not missing:
+            return release
+        if len(missing) < len(SESSIONS):
+            raise InputError(f"{release}: {', '.join(missing)} missing; the split needs Session1 to Session5")
+    raise InputError(f"{folder}: not an IEMOCAP release (no Session1 to Session5 in it); give the folder IEMOCAP_full_release")
+
+
+def _read_session(folder, session, with_wavs):
+    """(utterances, notes) of one session, dialog by dialog."""
+    ratings_folder, turns_folder = folder / "dialog" / "EmoEvaluation", folder / "dialog" / "transcriptions"
+    wav_folder = folder / "sentences" / "wav"
+    for needed in (ratings_folder, turns_folder, *([wav_folder] if with_wavs else [])):
+        if not needed.is_dir():
+            raise InputError(f"{needed}: folder missing; the release is not whole, unpack it again")
+    utterances, notes = [], []
+    for path in _dialog_files(ratings_folder, session, notes):
+        turns_path = turns_folder / path.name
+        if not turns_path.is_file():
+            raise InputError(f"{turns_path}: transcription missing; the release is not whole, unpack it again")
+        if with_wavs and not (wav_folder / path.stem).is_dir():
+            raise InputError(f"{wav_folder / path.stem}: folder missing; the release is not whole, unpack it again")
+        found, said = _read_dialog(path, turns_path, wav_folder / path.stem, with_wavs)
+        utterances += found
+        notes += said
+    if not utterances:
+        raise InputError(f"{ratings_folder}: no usable utterance of session {session}; {notes[0] if notes else 'it has no dialog'}")
+    return utterances, notes
+
+
+def _dialog_files(folder, session, notes):
+    """The dialogs' files of one folder, sorted by name; other files are noted."""
+    paths = []
+    for path in sorted(folder.glob("*.txt")):
+        match = _DIALOG_ID.fullmatch(path.stem)
+        if path.name.startswith(".") or not path.is_file():
+            continue  # hidden files that other systems leave behind
+        if not match:
+            notes.append(f"{path}: not named like a dialog; not read")
+        elif int(match["session"]) != session:
+            raise InputError(f"{path}: a dialog of session {match['session']} lies in the folder of session {session}")
+        else:
+            paths.append(path)
+    return paths
+
+
+def _read_dialog(ratings_path, turns_path, wav_folder, with_wavs):
+    """(utterances, notes) of one dialog: ratings, transcripts and wav files brought together."""
+    ratings, notes = parse_ratings(read_bytes(ratings_path), ratings_path)
+    transcripts, said = parse_turns(read_bytes(turns_path), turns_path)
+    notes += said
+    utterances = []
+    for utterance_id, rating in ratings.items():
+        wav = wav_folder / f"{utterance_id}.wav"
+        if utterance_id not in transcripts:
+            notes.append(_skip(utterance_id, f"no usable transcript in {turns_path}"))
+        elif with_wavs and not wav.is_file():
+            notes.append(_skip(utterance_id, f"{wav} missing"))
+        else:
+            parts = _UTTERANCE_ID.fullmatch(utterance_id)
+            utterances.append(
+                Utterance(
+                    utterance_id=utterance_id,
+                    dialog_id=parts["dialog"],
+                    session=int(parts["session"]),
+                    speaker=f"Ses0{parts['session']}{parts['gender']}",
+                    transcript=transcripts[utterance_id],
+                    wav=wav,
+                    **vars(rating),
+                )
+            )
+    for utterance_id in transcripts.keys() - ratings.keys():
+        notes.append(_skip(utterance_id, f"in {turns_path}, but no usable rating in {ratings_path}"))
+    return utterances, sorted(notes)
+
+
+def _skip(utterance_id, reason):
+    return f"{utterance_id} left out: {reason}; the scores cover one utterance fewer"
+
+
+def read_bytes(path):
+    """A file's bytes.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def _lines(content):
+    """(line number, bytes) of each line; only line feeds end a line, since transcripts may hold other separators."""
+    return [(number, line.rstrip(b"\r")) for number, line in enumerate(content.split(b"\n"), 1)]
+
+
+def parse_ratings(content, path):
+    """Parses one dialog's EmoEvaluation file.
+
+    A block is a header line and the raters' lines up to the next empty line. Every tag of every rater is one vote; a
+    rater may give several or none. Whatever does not fit makes its utterance a named skip, for a line that cannot be
+    read could be a vote.
+
+    Args:
+        content: the file's bytes.
+        path: its place, `<dialog>.txt`, for the messages and to check the utterances' ids.
+
+    Returns:
+        (ratings, notes): {utterance id: Rating} and sentences on what was left out.
+
+    Raises:
+        InputError: the file has no block, or a block of another dialog.
+    """
+    path = Path(path)
+    blocks, notes, faults = [], [], defaultdict(list)
+    block = None  # the utterance whose lines are being read
+    last = None  # the utterance of the latest header: the one that a stray line may belong to
+    for number, line in _lines(content):
+        text = line.decode("latin-1")  # the parts that count are ASCII; comments may be anything
+        if not text.strip():
+            block = None
+        elif text.startswith("%") or _ATTRIBUTES.match(text):
+            continue
+        elif header := _HEADER.fullmatch(text.rstrip()):
+            block = last = _open_block(header, number, path, faults)
+            blocks.append(block)
+        elif block and (rater := _RATER.fullmatch(text)):
+            _count_tags(rater, block, number, path, faults)
+        elif text.startswith("["):
+            notes.append(f"{path}, line {number}: not a header line; its utterance is left out")
+            # A nameless block takes the raters' lines that follow, or they would go to the utterance before.
+            block = last = {"id": None, "number": number, "tags": []}
+        elif last:
+            reason = "a line of no utterance" if not block else "not a rater's line"
+            faults[last["id"]].append(f"{path}, line {number}: {reason}")
+        else:
+            notes.append(f"{path}, line {number}: a line of no utterance; not read")
+    if not blocks:
+        raise InputError(f"{path}: no utterance in it; it is damaged or not an EmoEvaluation file")
+    seen = [block["id"] for block in blocks]
+    ratings = {}
+    for block in blocks:
+        utterance_id, reasons = block["id"], faults.get(block["id"], [])
+        if seen.count(utterance_id) > 1:
+            reasons = [f"{path}, line {block['number']}: listed more than once"]
+        if not reasons and not block["tags"]:
+            reasons = [f"{path}, line {block['number']}: no votes"]
+        if reasons:
+            notes.append(_skip(utterance_id, reasons[0]))
+            continue
+        if block["raters"] < _FEWEST_RATERS:
+            notes.append(f"{utterance_id}: {block['raters']} external raters instead of {_FEWEST_RATERS} or more; kept")
+        ratings[utterance_id] = Rating(
+            block["start_s"], block["end_s"], _votes(block["tags"], external=True), _votes(block["tags"], external=False)
+        )
+    return ratings, notes
+
+
+def _open_block(header, number, path, faults):
+    """A new block; what is wrong with its times goes to `faults`."""
+    utterance_id = header["utterance"]
+    match = _UTTERANCE_ID.fullmatch(utterance_id)
+    if not match or match["dialog"] != path.stem:
+        raise InputError(f"{path}, line {number}: utterance {utterance_id[:80]!r} is not of dialog {path.stem}; the file is damaged or misnamed")
+    start_s, end_s = _seconds(header["start"]), _seconds(header["end"])
+    if not 0 <= start_s < end_s <= _LONGEST_TIME_S:  # false for NaN, too
+        span = f"[{header['start'][:40]} - {header['end'][:40]}]"
+        faults[utterance_id].append(f"{path}, line {number}: {span} are no times in seconds, start before end")
+    return {"id": utterance_id, "number": number, "start_s": start_s, "end_s": end_s, "tags": [], "raters": 0}
+
+
+def _seconds(text):
+    return float(text) if _TIME.fullmatch(text) else math.nan
+
+
+def _count_tags(rater, block, number, path, faults):
+    """Adds one rater's tags to the block; an unknown tag, or an external rater without one, goes to `faults`."""
+    if block["id"] is None:
+        return
+    external = rater["kind"] == "E"  # F and M are the actors' own reports
+    tags = [tag.strip() for tag in rater["tags"].split(";") if tag.strip()]
+    for tag in tags:
+        if tag not in EMOTION_OF_TAG:
+            faults[block["id"]].append(f"{path}, line {number}: unknown tag {tag[:40]!r}")
+            return
+    if external and not tags:
+        faults[block["id"]].append(f"{path}, line {number}: a rater without a tag")
+    block["tags"] += [(external, EMOTION_OF_TAG[tag]) for tag in tags]
+    block["raters"] += external
+
+
+def _votes(tags, external):
+    """Numbers of tags in the order of EMOTIONS."""
+    return tuple(tags.count((external, emotion)) for emotion in EMOTIONS)
+
+
+def parse_turns(content, path):
+    """Parses one dialog's transcription.
+
+    Args:
+        content: the file's bytes.
+        path: its place, `<dialog>.txt`.
+
+    Returns:
+        (transcripts, notes): {utterance id: text as in the release, stripped} and sentences on what was left out.
+        Turns that nobody rated ("M: Yeah.", turn XX3) are no utterances and are passed over.
+
+    Raises:
+        InputError: a turn of another dialog.
+    """
+    path = Path(path)
+    transcripts, notes, seen = {}, [], set()
+    for number, line in _lines(content):
+        text, is_utf8 = _decode(line)
+        turn = _TURN.fullmatch(text.strip())
+        if not text.strip() or _UNRATED_TURN.match(text):
+            continue
+        match = turn and _UTTERANCE_ID.fullmatch(turn["utterance"])
+        if not match:
+            notes.append(f"{path}, line {number}: not a turn of the form '<utterance> [start-end]: words'; not read")
+            continue
+        if match["dialog"] != path.stem:
+            raise InputError(f"{path}, line {number}: utterance {turn['utterance']} is not of dialog {path.stem}; the file is misnamed")
+        utterance_id, words = turn["utterance"], turn["words"].strip()
+        fault = _transcript_fault(words)
+        if utterance_id in seen:
+            fault = "the utterance has a transcript already, and nothing says which one holds"
+            transcripts.pop(utterance_id, None)
+        seen.add(utterance_id)
+        if fault:
+            notes.append(f"{path}, line {number}: {fault}; transcript not used")
+            continue
+        if not is_utf8:
+            notes.append(f"{path}, line {number}: not UTF-8, read as Windows-1252; check its words")
+        transcripts[utterance_id] = words
+    return transcripts, notes
+
+
+def _decode(line):
+    """(text, whether it was UTF-8)."""
+    try:
+        return line.decode("utf-8"), True
+    except UnicodeDecodeError:
+        return line.decode("cp1252", "replace"), False
+
+
+def _transcript_fault(words):
+    """Why these words can be no transcript, or None."""
+    if not words:
+        return "no words"
+    if len(words) > _LONGEST_TRANSCRIPT:
+        return f"{len(words)} characters are no utterance"
+    return "control characters, the file is damaged" if _CONTROL.search(words) else None

@@ -1,0 +1,88 @@
+"""Votes to targets: the 10 emotions, vote shares, ties and the split by session.
+
+Section 4.1 of the paper, verified on all 10,039 utterances of IEMOCAP: these rules give the published numbers of
+ties (Table 5) and the published test support.
+"""
+
+import numpy as np
+
+from data.files import InputError
+
+# The order of every vector and matrix (released code).
+EMOTIONS = ("neutral", "exciting", "sadness", "frustration", "happiness", "angry", "other", "surprised", "disgust", "fear")
+
+# Speaker-independent split of the paper, by session.
+TRAIN_SESSIONS, DEV_SESSION, TEST_SESSION = (1, 2, 5), 3, 4
+
+
+def vote_shares(votes_external, votes_self, raters="all"):
+    """Scales the votes of each utterance to sum to one (paper, section 3.1: the regression target).
+
+    Every tag of every rater is one vote; a rater may give several. Self-reports count like the external raters.
+
+    Args:
+        votes_external: (N, C) numbers of tags that the external raters gave.
+        votes_self: (N, C) numbers of tags in the self-reports.
+        raters: "all" (the paper's), or "external" to leave the self-reports out.
+
+    Returns:
+        (N, C) float32 shares. A row without any vote is all zeros; see `without_votes`.
+
+    Raises:
+        ValueError: `raters` is neither "all" nor "external".
+    """
+    if raters not in ("all", "external"):
+        raise ValueError(f"raters must be 'all' or 'external'. Received: {raters!r}")
+    votes = np.asarray(votes_external, "float64")
+    if raters == "all":
+        votes = votes + votes_self
+    totals = votes.sum(axis=1, keepdims=True)
+    return (votes / np.maximum(totals, 1)).astype("float32")
+
+
+def without_votes(shares):
+    """(N,) bool: the utterances that nobody voted on; they are no target and no test."""
+    return ~np.asarray(shares).any(axis=1)
+
+
+def is_tie(shares):
+    """(N,) bool: no unique maximum. Such labels and such predictions are left out of the score (released code)."""
+    shares = np.asarray(shares)
+    return (shares == shares.max(axis=1, keepdims=True)).sum(axis=1) > 1
+
+
+def categorical_targets(shares, other):
+    """The paper's categorical reading (Table 1): one-hot of the majority, ties become 'other'.
+
+    Args:
+        shares: (N, C) vote shares.
+        other: index of the emotion that ties become.
+
+    Returns:
+        (N, C) float32, one 1 in each row.
+    """
+    winners = np.where(is_tie(shares), other, shares.argmax(axis=1))
+    return np.eye(shares.shape[1], dtype="float32")[winners]
+
+
+def split_sessions(session, train=TRAIN_SESSIONS, dev=(DEV_SESSION,), test=(TEST_SESSION,)):
+    """Indices of the training, dev and test utterances, by session.
+
+    Returns:
+        {"train": (n,), "dev": (n,), "test": (n,)} ascending indices into `session`.
+
+    Raises:
+        InputError: a session serves two parts, or has no utterance in the corpus.
+    """
+    parts = {"train": train, "dev": dev, "test": test}
+    named = [number for sessions in parts.values() for number in sessions]
+    twice = sorted({number for number in named if named.count(number) > 1})
+    if twice:
+        raise InputError(f"session {twice[0]} is in more than one of train {train}, dev {dev} and test {test}")
+    indices = {name: np.flatnonzero(np.isin(session, sessions)) for name, sessions in parts.items()}
+    for name, sessions in parts.items():
+        missing = [number for number in sessions if number not in session]
+        if missing:
+            present = sorted({int(number) for number in session})
+            raise InputError(f"no utterance of session {missing[0]} ({name}) in the corpus, which has sessions {present}")
+    return indices

@@ -1,0 +1,100 @@
+"""Transcripts to token ids, and GloVe vectors for them (paper, section 4.2: 50 tokens, GloVe 6B, 200-d, trainable)."""
+
+import re
+
+import numpy as np
+
+from data.files import InputError
+
+MAX_TOKENS = 50
+WORD_DIM = 200
+PADDING_ID = 0  # also every unknown word (released code)
+
+# Letters and digits of any script make words. An apostrophe vanishes ("don't" and "dont" are one word, as in corpora
+# stored without punctuation); every other mark and space ends a word.
+_APOSTROPHES = re.compile(r"['\u2018\u2019`\u00b4]")
+_WORD = re.compile(r"[^\W_]+")
+
+
+def tokenize(transcript):
+    """Lower-case words without punctuation.
+
+    >>> tokenize("Well, I don't KNOW -- ask Ma'am!")
+    ['well', 'i', 'dont', 'know', 'ask', 'maam']
+    """
+    return _WORD.findall(_APOSTROPHES.sub("", transcript.lower()))
+
+
+def build_vocabulary(transcripts):
+    """The words of the training transcripts, sorted; word i has id i + 1, id 0 is padding and every other word."""
+    return sorted({word for transcript in transcripts for word in tokenize(transcript)})
+
+
+def token_ids(transcripts, vocabulary, max_tokens=MAX_TOKENS):
+    """Ids of the first `max_tokens` words of each transcript, padded at the end.
+
+    Returns:
+        (N, max_tokens) int32.
+    """
+    id_of = {word: position + 1 for position, word in enumerate(vocabulary)}
+    ids = np.full((len(transcripts), max_tokens), PADDING_ID, "int32")
+    for row, transcript in enumerate(transcripts):
+        words = tokenize(transcript)[:max_tokens]
+        ids[row, : len(words)] = [id_of.get(word, PADDING_ID) for word in words]
+    return ids
+
+
+def read_glove(path, words, dim=WORD_DIM):
+    """Reads the vectors of `words` from a GloVe text file (a word and `dim` numbers a line).
+
+    Args:
+        path: for example glove.6B.200d.txt; read line by line, so the size does not matter.
+        words: the words wanted.
+        dim: numbers expected per word.
+
+    Returns:
+        {word: (dim,) float32} of the wanted words that the file has.
+
+    Raises:
+        InputError: the file is missing, empty, no UTF-8, or a line has another width or a value that is no number.
+    """
+    wanted, vectors = set(words), {}
+    try:
+        with open(path, "rb") as file:
+            number = 0
+            for number, line in enumerate(file, 1):
+                # Split on the plain space alone: some GloVe words contain other white space.
+                fields = line.decode("utf-8").rstrip("\r\n").rstrip(" ").split(" ")
+                if len(fields) != dim + 1:
+                    raise InputError(
+                        f"{path}, line {number}: {len(fields) - 1} numbers instead of {dim}; "
+                        f"the network takes {dim}-d vectors, e.g. glove.6B.{dim}d.txt"
+                    )
+                if fields[0] in wanted:
+                    vector = np.array(fields[1:], "float32")
+                    if not np.isfinite(vector).all():
+                        raise ValueError("a value is not finite")
+                    vectors[fields[0]] = vector
+            if number == 0:
+                raise InputError(f"{path}: empty; expected lines of a word and {dim} numbers")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}, line {number + 1}: not UTF-8 text") from error
+    except ValueError as error:
+        raise InputError(f"{path}, line {number}: not a word and {dim} numbers ({error})") from error
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    return vectors
+
+
+def word_matrix(vocabulary, vectors, seed, dim=WORD_DIM):
+    """The embedding's first value: zeros for id 0, GloVe where known, small random vectors elsewhere.
+
+    Returns:
+        (len(vocabulary) + 1, dim) float32.
+    """
+    matrix = np.random.default_rng([seed, dim]).uniform(-0.05, 0.05, (len(vocabulary) + 1, dim)).astype("float32")
+    matrix[PADDING_ID] = 0
+    for position, word in enumerate(vocabulary):
+        if word in vectors:
+            matrix[position + 1] = vectors[word]
+    return matrix

@@ -1,0 +1,442 @@
+"""Trains the paper's model: text branch, audio branch, utterance vectors, fusion network.
+
+Section 4.2 of the paper: mean squared error against the vote shares, Adam, the weights of the lowest dev loss are
+kept. Departure: a batch holds contexts of like length, so that few rows are computed in vain (README, "Departures").
+The test session is never read; that is evaluate.py's part.
+
+    python train.py                                                # the made-up miniature corpus
+    python train.py --corpus iemocap.h5 --glove glove.6B.200d.txt  # the paper's protocol
+"""
+
+import argparse
+import contextlib
+import csv
+import dataclasses
+import fcntl
+import os
+import platform
+import signal
+import sys
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # the framework's start-up notes; errors stay
+
+import numpy as np
+
+from data.files import InputError, sha256, write_csv, write_json
+from data.labels import DEV_SESSION, TEST_SESSION, TRAIN_SESSIONS
+
+MINIATURE_CORPUS = Path("runs/miniature.h5")
+
+
+def option(default, text, **argument):
+    """A setting: its default, its help text, and what argparse needs besides."""
+    return field(default=default, metadata={"help": text, **argument})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that decides a run's result, besides the corpus. Defaults are the paper's (section 4.2)."""
+
+    variant: str = option("released", "fusion network: the authors' code, or Figure 4", choices=("released", "paper"))
+    update: str = option("sequential", "of the correlation factor: released code, or eqs 4-5", choices=("sequential", "simultaneous"))
+    factor: str = option("shared", "one per modality (released code), one per sub-view (Fig. 3), or no factor", choices=("shared", "per_view", "none"))
+    modality: str = option("text+audio", "both, or one branch alone (rows T and A of Table 3)", choices=("text+audio", "text", "audio"))
+    context: bool = option(True, "whether the fusion sees the dialog before the utterance", action=argparse.BooleanOptionalAction)
+    targets: str = option("shares", "vote shares, or one-hot with ties as 'other' (Table 1, categorical)", choices=("shares", "categorical"))
+    loss: str = option("mse", "mse with a linear output (paper), or cross_entropy with softmax", choices=("mse", "cross_entropy"))
+    raters: str = option("all", "whose votes count: all with self-reports (paper), or external raters", choices=("all", "external"))
+    train_sessions: tuple = option(TRAIN_SESSIONS, "sessions to train on", type=int, nargs="+", metavar="S")
+    dev_session: int = option(DEV_SESSION, "session that chooses the epoch", type=int, metavar="S")
+    test_session: int = option(TEST_SESSION, "session left for evaluate.py", type=int, metavar="S")
+    epochs: int = option(50, "most epochs of each stage", type=int, metavar="N")
+    patience: int = option(0, "stop a stage after N epochs without a lower dev loss; 0: never", type=int, metavar="N")
+    batch_size: int = option(64, "utterances per step", type=int, metavar="N")
+    learning_rate: float = option(1e-4, "of Adam", type=float, metavar="R")
+    seed: int = option(0, "of weights and data order", type=int, metavar="N")
+
+
+def main():
+    arguments, settings = parse_arguments()
+    try:
+        train(arguments, settings)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted before training began; nothing was kept", file=sys.stderr)
+        sys.exit(130)
+
+
+def parse_arguments(argv=None):
+    """The command line.
+
+    Returns:
+        (namespace with corpus, glove, run, resume and branches; `Settings`).
+    """
+    parser = argparse.ArgumentParser(description="Train the paper's model.", formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("--corpus", type=Path, help="corpus file of data.prepare; None: make and use the miniature corpus")
+    parser.add_argument("--glove", type=Path, help="GloVe text file, e.g. glove.6B.200d.txt; None: word vectors start random")
+    parser.add_argument("--run", type=Path, help="folder for the results; None: runs/CORPUS-VARIANT-seedN")
+    parser.add_argument("--resume", action="store_true", help="go on with the stopped run in --run; its settings are used")
+    parser.add_argument("--branches", type=Path, metavar="RUN", help="take text and audio branch from this finished run")
+    for setting in dataclasses.fields(Settings):
+        argument = dict(setting.metadata)
+        name = "--" + setting.name.replace("_", "-")
+        parser.add_argument(name, default=setting.default, help=argument.pop("help"), **argument)
+    arguments = parser.parse_args(argv)
+    chosen = {setting.name: getattr(arguments, setting.name) for setting in dataclasses.fields(Settings)}
+    chosen["train_sessions"] = tuple(chosen["train_sessions"])
+    for name in ("epochs", "batch_size", "learning_rate"):
+        if not chosen[name] > 0:
+            parser.error(f"--{name.replace('_', '-')} must be positive")
+    for name in ("patience", "seed"):
+        if chosen[name] < 0:
+            parser.error(f"--{name} must not be negative")
+    if arguments.resume:
+        given = [word for word in (argv or sys.argv[1:]) if word.startswith("--") and word.split("=")[0] not in ("--run", "--resume")]
+        if arguments.run is None or given:
+            parser.error("--resume goes with --run alone: settings and corpus are those of the run" + (f"; drop {given[0]}" if given else ""))
+    problem = impossible(chosen)
+    if problem:
+        parser.error(problem)
+    return arguments, Settings(**chosen)
+
+
+def impossible(chosen):
+    """Why these settings cannot be combined, or None."""
+    one = chosen["modality"] != "text+audio"
+    if one and (chosen["factor"] != "shared" or chosen["update"] != "sequential"):
+        return f"--modality {chosen['modality']} trains a branch alone, which has no correlation factor: drop --factor and --update"
+    if one and not chosen["context"]:
+        return f"--modality {chosen['modality']} trains a branch alone, which sees no context: drop --no-context"
+    if one and chosen["variant"] != "released":
+        return f"--modality {chosen['modality']} trains a branch alone, the same in each variant: drop --variant"
+    if chosen["factor"] == "none" and chosen["update"] != "sequential":
+        return "--factor none has nothing to update: drop --update"
+    return None
+
+
+@contextlib.contextmanager
+def stop_requests():
+    """While open, SIGINT and SIGTERM are remembered instead of ending the process; yields a function that tells."""
+    received = []
+    previous = {number: signal.signal(number, lambda number, _: received.append(number)) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: received[0] if received else None
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def locked(folder):
+    """Holds the folder for this process; the kernel drops the lock when the process dies, however it dies."""
+    with open(folder / ".lock", "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise InputError(f"{folder}: another train.py is at work in this folder") from error
+        yield
+
+
+def train(arguments, settings):
+    """Runs all stages into the run folder and prints the evaluate command.
+
+    Raises:
+        InputError: bad input, a folder that exists, or a loss that is no number.
+        SystemExit: SIGINT or SIGTERM came; the run can go on with --resume.
+    """
+    if arguments.resume:
+        from checkpoint import read_run
+
+        run = read_run(arguments.run)
+        known = {setting.name for setting in dataclasses.fields(Settings)}
+        settings = Settings(**{name: value for name, value in run["settings"].items() if name in known})
+        arguments.corpus, arguments.glove = Path(run["corpus"]["path"]), run["glove"] and Path(run["glove"]["path"])
+    corpus_path = arguments.corpus or miniature_corpus()
+    folder = arguments.run or Path("runs") / f"{corpus_path.stem}-{settings.variant}-seed{settings.seed}"
+    arguments.run = folder
+    if folder.exists() and any(folder.iterdir()) and not arguments.resume:
+        raise InputError(f"{folder}: exists already; choose another --run, or go on with it: --run {folder} --resume")
+    prepared = prepare(corpus_path, arguments.glove, settings)
+    if arguments.resume and prepared.corpus.sha256 != run["corpus"]["sha256"]:
+        raise InputError(f"{corpus_path}: is not the file that the run began with (SHA-256 differs)")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be made ({error.strerror})") from error
+    with locked(folder), stop_requests() as stop:
+        if not arguments.resume:
+            run = describe_run(prepared, corpus_path, arguments, settings)
+            write_json(folder / "run.json", run)
+        from fit import Stopped
+
+        try:
+            run_stages(folder, run, prepared, settings, stop)
+        except Stopped as stopped:
+            print(f"stopped, nothing is lost; go on with: python train.py --run {folder} --resume", file=sys.stderr)
+            sys.exit(128 + stopped.signal)
+    print(f"\nevaluate it: python evaluate.py {folder}")
+
+
+def miniature_corpus():
+    """The made-up corpus, prepared at the first use."""
+    if not MINIATURE_CORPUS.exists():
+        from data.prepare import prepare_sample
+
+        print(f"no --corpus given: preparing the made-up miniature corpus, {MINIATURE_CORPUS}")
+        MINIATURE_CORPUS.parent.mkdir(exist_ok=True)
+        prepare_sample(MINIATURE_CORPUS)
+    return MINIATURE_CORPUS
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What all stages share: N utterances, C emotions, A features.
+
+    `targets` (N, C); `shares` (N, C) vote shares; `train` and `dev` indices of voted utterances; `ids` (N, T) tokens
+    or None; `words` (W, 200) first word vectors; `features` (N, A) standardised or None; `dialogs` {id: slice}.
+    """
+
+    corpus: object
+    shares: np.ndarray
+    targets: np.ndarray
+    train: np.ndarray
+    dev: np.ndarray
+    vocabulary: list
+    ids: np.ndarray
+    words: np.ndarray
+    scaler: object
+    features: np.ndarray
+    dialogs: dict
+
+
+def prepare(corpus_path, glove_path, settings):
+    """Reads corpus and word vectors, and fits vocabulary and scaler on the training sessions alone."""
+    from checkpoint import Scaler, stages_of
+    from data import labels, text
+    from data.corpus import dialog_slices, read_corpus
+
+    corpus = read_corpus(corpus_path)
+    shares = labels.vote_shares(corpus.votes_external, corpus.votes_self, settings.raters)
+    split = labels.split_sessions(corpus.session, settings.train_sessions, (settings.dev_session,), (settings.test_session,))
+    voted = ~labels.without_votes(shares)
+    targets = shares
+    if settings.targets == "categorical":
+        if "other" not in corpus.emotions:
+            raise InputError(f"{corpus_path}: --targets categorical turns ties into 'other', which this corpus does not have")
+        targets = labels.categorical_targets(shares, corpus.emotions.index("other"))
+    stages = stages_of(dataclasses.asdict(settings))
+    vocabulary = ids = words = scaler = features = None
+    if "text" in stages:
+        vocabulary = text.build_vocabulary(corpus.transcript[split["train"]])
+        ids = text.token_ids(corpus.transcript, vocabulary)
+        vectors = text.read_glove(glove_path, vocabulary) if glove_path else {}
+        words = text.word_matrix(vocabulary, vectors, settings.seed)
+        known = (ids[split["dev"]] > 0).sum() / sum(len(text.tokenize(line)[: text.MAX_TOKENS]) for line in corpus.transcript[split["dev"]])
+        print(f"text: {len(vocabulary)} training words, {len(vectors)} with a GloVe vector, the others start random; "
+              f"{known:.1%} of the dev words are among them")
+    if "audio" in stages:
+        if not corpus.audio_names:
+            raise InputError(f"{corpus_path}: has no audio features; train with --modality text, or prepare with --audio egemaps_lld")
+        scaler = Scaler.fit(corpus.audio[split["train"]], corpus.audio_names)
+        features = scaler.transform(corpus.audio)
+    train_rows, dev_rows = (split[part][voted[split[part]]] for part in ("train", "dev"))
+    return Prepared(corpus, shares, targets, train_rows, dev_rows, vocabulary, ids, words, scaler, features, dialog_slices(corpus.dialog_id))
+
+
+def describe_run(prepared, corpus_path, arguments, settings):
+    """run.json before training: all that decides the result."""
+    from checkpoint import RUN_FORMAT, RUN_FORMAT_VERSION
+
+    corpus = prepared.corpus
+    packages = ("keras", "numpy", "h5py", "tensorflow-cpu", "tensorflow", "jax", "torch")
+    return {
+        "format": RUN_FORMAT,
+        "format_version": RUN_FORMAT_VERSION,
+        "settings": dataclasses.asdict(settings),
+        "emotions": list(corpus.emotions),
+        "context_length": max(rows.stop - rows.start for rows in prepared.dialogs.values()),
+        "corpus": {
+            "name": corpus.name,
+            "path": str(corpus_path),
+            "sha256": corpus.sha256,
+            "num_utterances": len(corpus),
+            "num_train": len(prepared.train),
+            "num_dev": len(prepared.dev),
+            "audio_feature_set": corpus.audio_feature_set,
+            "num_audio_features": len(corpus.audio_names),
+        },
+        "glove": {"path": str(arguments.glove), "sha256": sha256(arguments.glove)} if arguments.glove else None,
+        "branches": str(arguments.branches) if arguments.branches else None,
+        "software": {"python": platform.python_version(), **{name: found for name in packages if (found := _version(name))}},
+        **describe_device(),
+        "stages": {},
+        "files": {},
+    }
+
+
+def _version(package):
+    with contextlib.suppress(Exception):
+        return version(package)
+    return None
+
+
+def describe_device():
+    """Backend, device and processor of this process."""
+    import keras
+
+    return {
+        "backend": keras.backend.backend(),
+        "devices": keras.distribution.list_devices(),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+    }
+
+
+def run_stages(folder, run, prepared, settings, stop):
+    """Trains the stages that the run does not have yet, one after the other."""
+    import keras
+
+    from checkpoint import build_networks, load_weights, save_weights
+    from figures import training_curves
+    from fit import HISTORY_HEADER, StageState, fit
+
+    make_deterministic()
+    num_words = len(prepared.vocabulary or ()) + 1
+    num_features = len(prepared.corpus.audio_names)
+    builders = build_networks(run["settings"], num_words, num_features, len(run["emotions"]), run["context_length"])
+    for name, content in (("vocabulary.json", prepared.vocabulary), ("scaler.json", prepared.scaler)):
+        if content is not None:
+            write_json(folder / name, content if name == "vocabulary.json" else content.to_json())
+            run["files"][name] = sha256(folder / name)
+    rows = [row for row in read_history(folder) if row[0] in run["stages"]]
+    networks = {}
+    for number, (stage, build) in enumerate(builders.items()):
+        # A seed of its own for each stage: the fusion's start does not depend on how the branches were trained.
+        keras.utils.set_random_seed(settings.seed * len(builders) + number)
+        networks[stage] = network = build(prepared.words) if stage == "text" else build()
+        weights = folder / f"{stage}.weights.h5"
+        if stage in run["stages"]:
+            load_weights(network, weights)
+            continue
+        if run["branches"] and stage != "fusion":
+            summary = take_branch(Path(run["branches"]), stage, network, run)
+        else:
+            data = stage_data(stage, prepared, networks, settings, run["context_length"])
+            summary, stage_rows = fit(stage, network, data, settings, folder, rows, stop)
+            rows += stage_rows
+        save_weights(network, weights)
+        run["files"][weights.name] = sha256(weights)
+        run["stages"][stage] = summary
+        write_json(folder / "run.json", run)
+        StageState(stage, network, folder).delete()
+    write_csv(folder / "history.csv", HISTORY_HEADER, rows)
+    training_curves(rows, run, folder / "training_curves.png")
+
+
+def read_history(folder):
+    """Rows of history.csv so far, numbers as numbers."""
+    path = folder / "history.csv"
+    if not path.exists():
+        return []
+    with open(path, encoding="utf-8", newline="") as file:
+        return [[row[0], int(row[1]), *map(float, row[2:])] for row in list(csv.reader(file))[1:]]
+
+
+def make_deterministic():
+    """The same seed gives the same bits again on the same machine and backend."""
+    import keras
+
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow
+
+        tensorflow.config.experimental.enable_op_determinism()
+    elif keras.backend.backend() == "torch":
+        import torch
+
+        torch.use_deterministic_algorithms(True)
+
+
+def take_branch(source, stage, network, run):
+    """Copies a branch from a finished run that made it from the same data in the same way.
+
+    Raises:
+        InputError: that run differs in what decides a branch.
+    """
+    from checkpoint import load_weights, read_run
+
+    other = read_run(source)
+    for name in ("targets", "loss", "raters", "train_sessions", "dev_session", "epochs", "patience", "batch_size", "learning_rate", "seed"):
+        ours, theirs = run["settings"][name], other["settings"].get(name)
+        if theirs != (list(ours) if isinstance(ours, tuple) else ours):
+            raise InputError(f"--branches {source}: was trained with {name} {theirs}, this run has {ours}")
+    if other["corpus"]["sha256"] != run["corpus"]["sha256"]:
+        raise InputError(f"--branches {source}: was trained on another corpus file")
+    if (other.get("glove") or {}).get("sha256") != (run["glove"] or {}).get("sha256"):
+        raise InputError(f"--branches {source}: was trained with another GloVe file")
+    if stage not in other["stages"]:
+        raise InputError(f"--branches {source}: has no finished {stage} branch")
+    load_weights(network, source / f"{stage}.weights.h5")
+    return {**other["stages"][stage], "taken_from": str(source)}
+
+
+def stage_data(stage, prepared, networks, settings, context_length):
+    """`fit.StageData` of a stage: the inputs of its network for the training and the dev utterances."""
+    import model
+    from data.contexts import context_rows, dialog_contexts, token_rows
+    from fit import StageData
+
+    network, train_rows, dev_rows = networks[stage], prepared.train, prepared.dev
+    lengths = None
+    if stage == "text":
+        ids = prepared.ids[train_rows]
+        lengths = (ids != model.PADDING_ID).sum(axis=1)
+
+        def inputs(chosen):
+            return token_rows(ids[chosen])
+
+        def predict_dev():
+            return model.predict_tokens(network, prepared.ids[dev_rows])
+
+    elif stage == "audio":
+        features = prepared.features[train_rows]
+
+        def inputs(chosen):
+            return {"features": features[chosen]}
+
+        def predict_dev():
+            return model.predict_features(network, prepared.features[dev_rows])
+
+    else:
+        text = model.predict_tokens(model.vector_model(networks["text"]), prepared.ids)
+        audio = model.predict_features(model.vector_model(networks["audio"]), prepared.features)
+        contexts = {
+            part: [dialog_contexts(vectors, prepared.dialogs, rows, settings.context) for vectors in (audio, text)]
+            for part, rows in (("train", train_rows), ("dev", dev_rows))
+        }
+        lengths = np.array([len(rows) for rows in contexts["train"][0]])
+
+        def inputs(chosen):
+            audio_rows, text_rows = ([rows[i] for i in chosen] for rows in contexts["train"])
+            return context_rows(audio_rows, text_rows, context_length)
+
+        def predict_dev():
+            return model.predict_contexts(network, *contexts["dev"])
+
+    return StageData(
+        names=prepared.corpus.utterance_id[train_rows],
+        lengths=lengths,
+        inputs=inputs,
+        targets=prepared.targets[train_rows],
+        predict_dev=predict_dev,
+        dev_targets=prepared.targets[dev_rows],
+        dev_shares=prepared.shares[dev_rows],
+        emotions=prepared.corpus.emotions,
+    )
+
+
+if __name__ == "__main__":
+    main()
