@@ -14,6 +14,7 @@ _REGISTER = keras.saving.register_keras_serializable(package="mcaf")
 
 UPDATES = ("sequential", "simultaneous")
 FACTORS = ("shared", "per_view", "none")
+_HIDDEN = -1e9  # added to a score that must come out as 0
 
 
 @_REGISTER
@@ -27,7 +28,8 @@ class SubViewAttention(keras.layers.Layer):
 
     A row of multiplicity m stands for m equal rows: log m is added to its scores as a key, which is exactly what m
     copies would contribute to the softmax. Multiplicity 0 means that the row is not there: no other row sees it, and
-    its own output has no meaning.
+    its own output has no meaning. With segments, a row sees the rows of its own segment only, so that several short
+    dialogs can share a line of rows.
 
     Args:
         num_sub_views: V, number of sub-views.
@@ -38,6 +40,7 @@ class SubViewAttention(keras.layers.Layer):
     Call arguments:
         inputs: (B, H, F) floats.
         multiplicity: (B, H) floats >= 0, or None where every row stands for itself.
+        segment: (B, H) ints, or None where all rows of a sample see each other.
         return_scores: whether to return the scores too.
 
     Returns:
@@ -59,9 +62,9 @@ class SubViewAttention(keras.layers.Layer):
     def build(self, input_shape):
         self.query, self.key, self.value, self.output_map = _add_maps(self, "", input_shape[-1])
 
-    def call(self, inputs, multiplicity=None, return_scores=False):
+    def call(self, inputs, multiplicity=None, segment=None, return_scores=False):
         query, key, value = self.project(inputs)
-        outputs, scores = attend(query, key, value, multiplicity, self.causal)
+        outputs, scores = attend(query, key, value, multiplicity, segment, self.causal)
         outputs = ops.matmul(outputs, self.output_map)  # (B, H, O)
         return (outputs, scores) if return_scores else outputs
 
@@ -101,6 +104,7 @@ class MutualCorrelationAttention(keras.layers.Layer):
     Call arguments:
         inputs: [audio, text], both (B, H, F) floats; row h of both is the same utterance.
         multiplicity: (B, H) floats >= 0, how many equal rows each row stands for, 0 = not there; or None for all 1.
+        segment: (B, H) ints, rows see those of their own segment only; or None.
         return_scores: whether to return the scores too.
 
     Returns:
@@ -147,10 +151,10 @@ class MutualCorrelationAttention(keras.layers.Layer):
             self.text_factor = self.add_weight(name="text_factor", shape=shape, initializer=initializer)
             self.audio_factor = self.add_weight(name="audio_factor", shape=shape, initializer=initializer)
 
-    def call(self, inputs, multiplicity=None, return_scores=False):
+    def call(self, inputs, multiplicity=None, segment=None, return_scores=False):
         outputs, scores = [], []
         for projected, maps in zip(self.project(inputs), (self.audio_maps, self.text_maps), strict=True):
-            rows, row_scores = attend(*projected, multiplicity, self.causal)
+            rows, row_scores = attend(*projected, multiplicity, segment, self.causal)
             outputs.append(ops.matmul(rows, maps[3]))  # (B, H, O)
             scores.append(row_scores)
         return (outputs, scores) if return_scores else outputs
@@ -178,30 +182,33 @@ class MutualCorrelationAttention(keras.layers.Layer):
         return super().get_config() | _sizes(self) | {"update": self.update, "factor": self.factor}
 
 
-def attend(query, key, value, multiplicity=None, causal=False):
+def attend(query, key, value, multiplicity=None, segment=None, causal=False):
     """Scores of each query's row over the keys' rows, and the values weighted by them (equations 1 and 2).
 
     Args:
-        query: (B, Q, V, D).
+        query: (B, H, V, D).
         key: (B, H, V, D).
         value: (B, H, V, D).
         multiplicity: (B, H) how many equal rows each key stands for, or None.
-        causal: whether query q sees the keys 0..q only (Q = H).
+        segment: (B, H) which rows see each other, or None.
+        causal: whether query h sees the keys 0..h only.
 
     Returns:
-        rows (B, Q, V D) and scores (B, V, Q, H).
+        rows (B, H, V D) and scores (B, V, H, H).
     """
     scale = 1 / float(key.shape[-1]) ** 0.5
     scores = ops.einsum("bqvd,bhvd->bvqh", query * scale, key)
-    hidden = 0.0  # added to the scores, broadcast over V and, where it can be, over Q
     if multiplicity is not None:
         # log 0 would do as well, but its infinity times 0 is NaN where a whole sample is absent.
-        there = ops.where(multiplicity > 0, ops.log(ops.maximum(multiplicity, 1e-30)), -1e9)
-        hidden = ops.expand_dims(there, (1, 2))  # (B, 1, 1, H)
+        there = ops.where(multiplicity > 0, ops.log(ops.maximum(multiplicity, 1e-30)), _HIDDEN)
+        scores = scores + ops.expand_dims(there, (1, 2))  # (B, 1, 1, H)
+    if segment is not None:
+        same = ops.equal(ops.expand_dims(segment, 2), ops.expand_dims(segment, 1))  # (B, H, H)
+        scores = scores + ops.expand_dims(ops.where(same, 0.0, _HIDDEN), 1)
     if causal:
         rows = ops.arange(ops.shape(key)[1])
-        hidden = hidden + ops.where(ops.expand_dims(rows, 0) <= ops.expand_dims(rows, 1), 0.0, -1e9)
-    scores = ops.softmax(scores + hidden, axis=-1)
+        scores = scores + ops.where(ops.expand_dims(rows, 0) <= ops.expand_dims(rows, 1), 0.0, _HIDDEN)
+    scores = ops.softmax(scores, axis=-1)
     rows = ops.einsum("bvqh,bhvd->bqvd", scores, value)
     return _merge(rows), scores
 

@@ -16,7 +16,7 @@ import numpy as np
 from tqdm import tqdm
 
 from checkpoint import load_arrays, save_arrays
-from data.contexts import length_batches
+from data.contexts import shuffled_batches
 from data.files import InputError, write_csv
 from metrics import LOSSES, confusion_matrix, scores
 
@@ -35,13 +35,12 @@ class Stopped(Exception):
 class StageData:
     """What one network learns from: n training utterances, C emotions.
 
-    `names` are the n utterance ids; `lengths` (n,) rows of each, or None where all are alike; `inputs(chosen)` gives
-    the network's input for an array of positions, `targets` (n, C) theirs; `predict_dev()` gives the prediction for
-    the dev utterances, `dev_targets` and `dev_shares` are theirs.
+    `names` are the n utterance ids; `inputs(chosen)` gives the network's input for an array of positions, `targets`
+    (n, C) theirs; `predict_dev()` gives the prediction for the dev utterances, `dev_targets` and `dev_shares` are
+    theirs.
     """
 
     names: np.ndarray
-    lengths: np.ndarray | None
     inputs: Callable
     targets: np.ndarray
     predict_dev: Callable
@@ -51,9 +50,7 @@ class StageData:
 
     def batches(self, batch_size, seed, epoch):
         """The epoch's batches: a new order for each (seed, epoch), and the same one for the same."""
-        order = np.random.default_rng([seed, epoch])
-        lengths = np.zeros(len(self.names), "int64") if self.lengths is None else self.lengths
-        return length_batches(lengths, batch_size, order)
+        return shuffled_batches(len(self.names), batch_size, np.random.default_rng([seed, epoch]))
 
 
 @dataclass

@@ -3,10 +3,13 @@
 Section 3 of the paper, Figures 2 and 4; where the released code differs, it is a named variant. A zero-padded row has
 the same value in every layer, so a dialog of h utterances is fed as h rows and one padding row of multiplicity
 `context_length` - h. `RowBatchNormalization`, the poolings and the attention layers make that exact, in prediction
-and in training.
+and in training. Several dialogs share a pack of rows, told apart by segment numbers (`data.contexts`).
 
-Letters of the shape comments: B samples, H rows (utterances or words), F features, C emotions.
+Letters of the shape comments: B dialogs or transcripts, P packs, H rows of a pack (utterances or words), F features,
+C emotions.
 """
+
+import itertools
 
 import keras
 import numpy as np
@@ -14,6 +17,8 @@ from keras import ops
 
 from attention import MutualCorrelationAttention, SubViewAttention
 from data.contexts import context_rows, length_batches, token_rows
+from data.files import InputError
+from data.hdf5 import open_hdf5, plain_dataset
 from data.labels import EMOTIONS
 from data.text import PADDING_ID, WORD_DIM
 
@@ -53,20 +58,52 @@ class RowBatchNormalization(keras.layers.BatchNormalization):
 
 @_REGISTER
 class RowMaxPooling(keras.layers.Layer):
-    """Maximum over the rows that are there: (B, H, F) and multiplicity (B, H) -> (B, F)."""
+    """Maximum over the rows of each segment.
 
-    def call(self, inputs, multiplicity):
-        there = ops.expand_dims(multiplicity > 0, -1)
-        return ops.max(ops.where(there, inputs, -1e9), axis=1)
+    Call arguments:
+        inputs: (P, H, F).
+        segment: (P, H) ints, B for rows that are not there.
+        lengths: (B,) whatever; its size is the number of segments.
+
+    Returns:
+        (B, F).
+    """
+
+    def call(self, inputs, segment, lengths):
+        return ops.segment_max(*_flat_segments(inputs, segment, lengths))[:-1]
+
+    def compute_output_shape(self, inputs_shape, segment_shape, lengths_shape):
+        return (lengths_shape[0], inputs_shape[-1])
 
 
 @_REGISTER
 class RowAveragePooling(keras.layers.Layer):
-    """Mean over the rows, each as often as it stands for: (B, H, F) and multiplicity (B, H) -> (B, F)."""
+    """Mean over the rows of each segment, each row as often as it stands for.
 
-    def call(self, inputs, multiplicity):
-        weights = multiplicity / ops.sum(multiplicity, axis=1, keepdims=True)
-        return ops.einsum("bh,bhf->bf", weights, inputs)
+    Call arguments and result as for `RowMaxPooling`, and multiplicity: (P, H).
+    """
+
+    def call(self, inputs, segment, lengths, multiplicity):
+        counts = ops.expand_dims(multiplicity, -1)
+        total = ops.segment_sum(*_flat_segments(inputs * counts, segment, lengths))
+        return total[:-1] / ops.segment_sum(*_flat_segments(counts, segment, lengths))[:-1]
+
+    def compute_output_shape(self, inputs_shape, segment_shape, lengths_shape, multiplicity_shape):
+        return (lengths_shape[0], inputs_shape[-1])
+
+
+def _flat_segments(rows, segment, lengths):
+    """Rows and segments without the packs, and the number of segments with the one of absent rows."""
+    return ops.reshape(rows, (-1, rows.shape[-1])), ops.reshape(segment, (-1,)), ops.shape(lengths)[0] + 1
+
+
+def _packed_inputs():
+    """The inputs of `data.contexts.packed`."""
+    return {
+        "multiplicity": keras.Input((None,), name="multiplicity"),
+        "segment": keras.Input((None,), dtype="int32", name="segment"),
+        "lengths": keras.Input((), name="lengths"),
+    }
 
 
 def text_branch(word_matrix, num_emotions=len(EMOTIONS), activation=None):
@@ -80,19 +117,19 @@ def text_branch(word_matrix, num_emotions=len(EMOTIONS), activation=None):
         activation: of the output: None (linear, the paper's regression) or "softmax".
 
     Returns:
-        A model of {"tokens": (B, H) ids, "multiplicity": (B, H)} giving (B, C) vote shares.
+        A model of what `data.contexts.token_rows` gives, giving (B, C) vote shares.
     """
-    tokens = keras.Input((None,), dtype="int32", name="tokens")
-    multiplicity = keras.Input((None,), name="multiplicity")
+    tokens, packs = keras.Input((None,), dtype="int32", name="tokens"), _packed_inputs()
     embedding = keras.layers.Embedding(*word_matrix.shape, name="embedding")
-    rows = embedding(tokens)  # (B, H, 200)
+    rows = embedding(tokens)  # (P, H, 200)
     embedding.set_weights([word_matrix])
     for number in (1, 2):
-        rows = SubViewAttention(10, 20, name=f"attention_{number}")(rows, multiplicity=multiplicity)
-        rows = _normalised(rows, multiplicity, f"{number}")
-    vector = RowMaxPooling(name="vector")(rows, multiplicity)  # (B, 200)
+        layer = SubViewAttention(10, 20, name=f"attention_{number}")
+        rows = layer(rows, multiplicity=packs["multiplicity"], segment=packs["segment"])
+        rows = _normalised(rows, packs["multiplicity"], f"{number}")
+    vector = RowMaxPooling(name="vector")(rows, packs["segment"], packs["lengths"])  # (B, 200)
     outputs = _emotions(vector, num_emotions, activation)
-    return keras.Model({"tokens": tokens, "multiplicity": multiplicity}, outputs, name="text_branch")
+    return keras.Model({"tokens": tokens, **packs}, outputs, name="text_branch")
 
 
 def audio_branch(num_features, num_emotions=len(EMOTIONS), activation=None):
@@ -145,8 +182,8 @@ def fusion_network(
         activation: of the output: None (linear, the paper's regression) or "softmax".
 
     Returns:
-        A model of {"audio": (B, H, 200), "text": (B, H, 200), "multiplicity": (B, H)} giving (B, C) vote shares, with
-        the attributes `variant` and `context_length`. `predict_contexts` feeds it.
+        A model of what `data.contexts.context_rows` gives, giving (B, C) vote shares, with the attributes `variant`
+        and `context_length`. `predict_contexts` feeds it.
 
     Raises:
         ValueError: `variant`, `update` or `factor` is unknown.
@@ -155,25 +192,27 @@ def fusion_network(
         raise ValueError(f"variant must be one of {VARIANTS}. Received: {variant!r}")
     audio = keras.Input((None, VECTOR_DIM), name="audio")
     text = keras.Input((None, VECTOR_DIM), name="text")
-    multiplicity = keras.Input((None,), name="multiplicity")
+    packs = _packed_inputs()
+    multiplicity, segment, lengths = packs["multiplicity"], packs["segment"], packs["lengths"]
     views = [(10, 20)] * 4 if variant == "released" else [(10, 20), (8, 16), (4, 16), (4, 8)]
     rows = [audio, text]
     for number, (num_sub_views, sub_view_dim) in enumerate(views, 1):
         layer = MutualCorrelationAttention(
             num_sub_views, sub_view_dim, update=update, factor=factor, name=f"attention_{number}"
         )
-        outputs = layer(rows, multiplicity=multiplicity)
+        outputs = layer(rows, multiplicity=multiplicity, segment=segment)
         rows = [_normalised(one, multiplicity, f"{number}_{modality}") for one, modality in _by_modality(outputs)]
-    joined = keras.layers.Concatenate(name="joined")(rows)  # (B, H, 400), paper (B, H, 64)
+    joined = keras.layers.Concatenate(name="joined")(rows)  # (P, H, 400), paper (P, H, 64)
     if variant == "released":
         hidden = keras.layers.Dense(256, kernel_initializer="he_uniform", name="dense_256")(joined)
-        hidden = RowMaxPooling(name="pooling")(_normalised(hidden, multiplicity, "256"), multiplicity)  # (B, 256)
+        hidden = _normalised(hidden, multiplicity, "256")
+        hidden = RowMaxPooling(name="pooling")(hidden, segment, lengths)  # (B, 256)
         for units in (64, 16):
             hidden = _dense_tanh(hidden, units)
     else:
-        hidden = RowAveragePooling(name="pooling")(joined, multiplicity)
+        hidden = RowAveragePooling(name="pooling")(joined, segment, lengths, multiplicity)  # (B, 64)
     outputs = _emotions(hidden, num_emotions, activation)
-    network = keras.Model({"audio": audio, "text": text, "multiplicity": multiplicity}, outputs, name="fusion_network")
+    network = keras.Model({"audio": audio, "text": text, **packs}, outputs, name="fusion_network")
     network.variant, network.context_length = variant, context_length
     return network
 
@@ -245,3 +284,79 @@ def _context_lengths(audio, text):
                 f"Received: audio {np.shape(a)}, text {np.shape(t)}"
             )
     return np.array([len(a) for a in audio], "int64")
+
+
+# Weights of each kind of layer in the released files, in their order there.
+_RELEASED_NAMES = {
+    MutualCorrelationAttention: ("WQ_a", "WK_a", "WV_a", "WO_a", "WQ_t", "WK_t", "WV_t", "WO_t", "WF_t", "WF_a"),
+    keras.layers.BatchNormalization: ("gamma", "beta", "moving_mean", "moving_variance"),
+    keras.layers.Dense: ("kernel", "bias"),
+}
+
+
+def load_released_weights(network, path):
+    """Copies the fusion weights that the authors published (Keras 2 HDF5) into a released-variant network.
+
+    Layers are taken in the file's order and must have the kinds, weight names, shapes and types of `network`; the
+    numbers in their names do not matter. Nothing in the file is executed. Afterwards every weight is compared with
+    the file again.
+
+    Args:
+        network: `fusion_network("released")`, factor "shared".
+        path: weight file, such as the authors' model/fusion_context_5_6.h5; `save_weights` or whole-model form.
+
+    Raises:
+        InputError: the file is unreadable or of another architecture; the message says what was expected and what is
+            there. The network is then unchanged.
+    """
+    expected = []  # of each weight: its variable and its name in the file
+    for layer in network.layers:
+        kind = next((kind for kind in _RELEASED_NAMES if isinstance(layer, kind)), None)
+        if kind:
+            expected += zip(layer.weights, _RELEASED_NAMES[kind], strict=True)
+    with open_hdf5(path, "the authors' file is named in the README") as file:
+        root = "model_weights/" if "model_weights" in file else ""
+        names = _released_weight_names(path, file, root)
+        _check_released_layout(path, names, [name for _, name in expected])
+        datasets = [plain_dataset(path, file, name) for name in names]
+        for (variable, name), dataset in zip(expected, datasets, strict=True):
+            if dataset.shape != tuple(variable.shape) or dataset.dtype != variable.dtype:
+                raise InputError(
+                    f"{path}: '{dataset.name}' is {dataset.dtype} {dataset.shape}, expected for {name} of "
+                    f"{variable.path.split('/')[0]}: {variable.dtype} {tuple(variable.shape)}"
+                )
+        arrays = [dataset[()] for dataset in datasets]
+    for (variable, _), array in zip(expected, arrays, strict=True):
+        variable.assign(array)
+    for (variable, name), array in zip(expected, arrays, strict=True):
+        if not np.array_equal(np.asarray(variable), array):
+            raise InputError(f"{path}: {name} of {variable.path} is not in the network as it is in the file")
+
+
+def _released_weight_names(path, file, root):
+    """Full names of the weights in a Keras 2 file, layer by layer in the file's order."""
+    names = []
+    for layer in _attribute_names(path, file[root] if root else file, "layer_names"):
+        group = file.get(f"{root}{layer}")
+        if group is None:
+            raise InputError(f"{path}: layer '{layer}' is listed but not there")
+        names += [f"{root}{layer}/{weight}" for weight in _attribute_names(path, group, "weight_names")]
+    return names
+
+
+def _attribute_names(path, item, attribute):
+    if attribute not in item.attrs:
+        raise InputError(f"{path}: not a Keras 2 weight file (attribute '{attribute}' of '{item.name}' is missing)")
+    return [name.decode() if isinstance(name, bytes) else str(name) for name in item.attrs[attribute]]
+
+
+def _check_released_layout(path, names, expected):
+    """Compares the weights' own names (`.../WQ_a:0`) in order, before anything is read."""
+    found = [name.rsplit("/", 1)[-1].split(":")[0] for name in names]
+    for number, pair in enumerate(itertools.zip_longest(expected, found, fillvalue="nothing")):
+        if pair[0] != pair[1]:
+            place = f" at '{names[number]}'" if number < len(names) else ""
+            raise InputError(
+                f"{path}: another architecture: weight {number + 1} should be {pair[0]}, the file has {pair[1]}{place} "
+                f"({len(expected)} weights expected, {len(found)} in the file)"
+            )

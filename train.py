@@ -1,8 +1,7 @@
 """Trains the paper's model: text branch, audio branch, utterance vectors, fusion network.
 
 Section 4.2 of the paper: mean squared error against the vote shares, Adam, the weights of the lowest dev loss are
-kept. Departure: a batch holds contexts of like length, so that few rows are computed in vain (README, "Departures").
-The test session is never read; that is evaluate.py's part.
+kept. The test session is never read; that is evaluate.py's part.
 
     python train.py                                                # the made-up miniature corpus
     python train.py --corpus iemocap.h5 --glove glove.6B.200d.txt  # the paper's protocol
@@ -390,10 +389,8 @@ def stage_data(stage, prepared, networks, settings, context_length):
     from fit import StageData
 
     network, train_rows, dev_rows = networks[stage], prepared.train, prepared.dev
-    lengths = None
     if stage == "text":
         ids = prepared.ids[train_rows]
-        lengths = (ids != model.PADDING_ID).sum(axis=1)
 
         def inputs(chosen):
             return token_rows(ids[chosen])
@@ -417,7 +414,6 @@ def stage_data(stage, prepared, networks, settings, context_length):
             part: [dialog_contexts(vectors, prepared.dialogs, rows, settings.context) for vectors in (audio, text)]
             for part, rows in (("train", train_rows), ("dev", dev_rows))
         }
-        lengths = np.array([len(rows) for rows in contexts["train"][0]])
 
         def inputs(chosen):
             audio_rows, text_rows = ([rows[i] for i in chosen] for rows in contexts["train"])
@@ -428,7 +424,6 @@ def stage_data(stage, prepared, networks, settings, context_length):
 
     return StageData(
         names=prepared.corpus.utterance_id[train_rows],
-        lengths=lengths,
         inputs=inputs,
         targets=prepared.targets[train_rows],
         predict_dev=predict_dev,

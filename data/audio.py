@@ -155,13 +155,13 @@ def edit_emo_large(path):
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); give openSMILE's emo_large.conf") from error
     edits = (
-        ("the instance waveIn", r"^[ \t]*instance\[waveIn\].*\n", ""),
-        ("the section waveIn", r"^[ \t]*\[waveIn:cWaveSource\][^\[]*(?:\[[^\]\n]*\{[^\[]*)*", "\\{\\cm[source{?}:source include config]}\n\n"),
-        ("the output include", r"^[ \t]*\\\{[^}\n]*standard_data_output[^}\n]*\}", "\\{\\cm[sink{?}:include external sink]}"),
+        ("the instance waveIn", r"^[ \t]*instance\[waveIn\][^\n]*\n", ""),
+        ("the section waveIn", r"^\[waveIn:cWaveSource\].*?(?=^\[)", "\\{\\cm[source{?}:source include config]}\n\n"),
+        ("the output include", r"^\\\{[^}\n]*standard_data_output[^}\n]*\}", "\\{\\cm[sink{?}:include external sink]}"),
     )
     for what, pattern, replacement in edits:
         # A function, so that the backslashes of the replacement stand for themselves.
-        text, count = re.subn(pattern, lambda _, new=replacement: new, text, flags=re.MULTILINE)
+        text, count = re.subn(pattern, lambda _, new=replacement: new, text, flags=re.MULTILINE | re.DOTALL)
         if count != 1:
             raise InputError(f"{path}: {what} is there {count} times instead of once; this is not openSMILE's emo_large.conf")
     return text
@@ -227,11 +227,15 @@ def extract(signal, feature_set, config):
         (A,) float32.
 
     Raises:
-        InputError: the audio is too short for the feature set, or a feature is not finite.
+        InputError: openSMILE fails, the audio is too short for the feature set, or a feature is not finite.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # too short audio is an error below
-        frames = _smile(feature_set, config)(signal, SAMPLE_RATE_HZ)[0].astype("float64")  # (F, frames)
+        smile = _smile(feature_set, config)
+        try:
+            frames = smile(signal, SAMPLE_RATE_HZ)[0].astype("float64")  # (F, frames)
+        except Exception as error:  # see _smile
+            raise InputError(f"openSMILE failed ({error})") from error
         if feature_set == "egemaps_lld":
             features = np.concatenate([frames.mean(axis=1), frames.std(axis=1, ddof=1)])
         else:

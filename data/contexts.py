@@ -1,15 +1,19 @@
-"""Batches of contexts: a dialog up to the current utterance, padding computed once.
+"""Batches of contexts: a dialog up to the current utterance, padding computed once, several contexts side by side.
 
 A context of h utterances, zero-padded to `context_length` rows, is h rows and one zero row of multiplicity
-`context_length` - h. Contexts of like length share a batch, so that few rows are fed that are not there.
+`context_length` - h. A batch mixes contexts of all lengths, as the paper's does: batches of like length would give
+every length its own batch-norm statistics in training and one common set in prediction, which halves the accuracy.
+So that short contexts do not pay for long ones, several share a line of rows (a "pack"), marked by segment numbers.
+
+Letters of the shapes: B contexts, P packs, H rows of a pack, F features.
 """
 
 import numpy as np
 
 from data.text import PADDING_ID
 
-# Rows of a batch are a multiple of this, so that compiling backends meet few different shapes.
-ROW_MULTIPLE = 8
+# Rows of a pack are a multiple of this, and their number is even: compiling backends meet few different shapes.
+ROW_MULTIPLE = 16
 
 
 def context_rows(audio, text, context_length):
@@ -21,16 +25,80 @@ def context_rows(audio, text, context_length):
         context_length: rows of the zero-padded dialog; a longer context gets no padding row.
 
     Returns:
-        {"audio": (B, H, F), "text": (B, H, F), "multiplicity": (B, H)} float32.
+        {"audio": (P, H, F), "text": (P, H, F)} float32 and what `packed` gives.
     """
     lengths = np.array([len(rows) for rows in audio])
-    multiplicity = row_multiplicity(lengths, context_length)
-    batch = {"multiplicity": multiplicity}
+    batch, packs, starts = packed(lengths, np.maximum(context_length - lengths, 0))
     for name, contexts in (("audio", audio), ("text", text)):
-        batch[name] = np.zeros((*multiplicity.shape, contexts[0].shape[1]), "float32")
-        for rows, context in zip(batch[name], contexts, strict=True):
-            rows[: len(context)] = context
+        batch[name] = np.zeros((*batch["segment"].shape, contexts[0].shape[1]), "float32")
+        for context, pack, start in zip(contexts, packs, starts, strict=True):
+            batch[name][pack, start : start + len(context)] = context
     return batch
+
+
+def token_rows(ids):
+    """One batch of transcripts: the known words, and one padding row for all the other places.
+
+    Unknown words have the padding's id, hence its value in every layer, and are counted with it.
+
+    Args:
+        ids: (B, T) token ids, `PADDING_ID` for padding and unknown words.
+
+    Returns:
+        {"tokens": (P, H) int32} and what `packed` gives.
+    """
+    known = ids != PADDING_ID
+    lengths = known.sum(axis=1)
+    batch, packs, starts = packed(lengths, ids.shape[1] - lengths)
+    batch["tokens"] = np.full(batch["segment"].shape, PADDING_ID, "int32")
+    for row, mask, length, pack, start in zip(ids, known, lengths, packs, starts, strict=True):
+        batch["tokens"][pack, start : start + length] = row[mask]
+    return batch
+
+
+def packed(lengths, padding):
+    """Lays contexts side by side into packs of equally many rows, longest first, each where it first fits.
+
+    Args:
+        lengths: (B,) rows of each context.
+        padding: (B,) how many equal padding rows follow them; one row of that multiplicity, none for 0.
+
+    Returns:
+        A dict of "multiplicity" (P, H) float32, how many rows each row stands for, 0 = not there; "segment" (P, H)
+        int32, the context that the row belongs to, B where it is not there; "lengths" (B,) float32. Besides,
+        (B,) pack and (B,) first row of each context.
+    """
+    sizes = lengths + (padding > 0)
+    num_rows = int(-(-sizes.max() // ROW_MULTIPLE) * ROW_MULTIPLE)
+    filled = []  # rows taken in each pack
+    packs, starts = np.zeros((2, len(lengths)), "int64")
+    for i in np.argsort(-sizes, kind="stable"):
+        pack = next((p for p, rows in enumerate(filled) if rows + sizes[i] <= num_rows), len(filled))
+        if pack == len(filled):
+            filled.append(0)
+        packs[i], starts[i] = pack, filled[pack]
+        filled[pack] += int(sizes[i])
+    shape = (len(filled) + len(filled) % 2, num_rows)
+    multiplicity, segment = np.zeros(shape, "float32"), np.full(shape, len(lengths), "int32")
+    for i, (pack, start) in enumerate(zip(packs, starts, strict=True)):
+        segment[pack, start : start + sizes[i]] = i
+        multiplicity[pack, start : start + lengths[i]] = 1
+        if padding[i] > 0:
+            multiplicity[pack, start + lengths[i]] = padding[i]
+    batch = {"multiplicity": multiplicity, "segment": segment, "lengths": lengths.astype("float32")}
+    return batch, packs, starts
+
+
+def shuffled_batches(num, batch_size, order):
+    """Cuts `num` samples, in an order drawn from the numpy random generator `order`, into index arrays."""
+    shuffled = order.permutation(num)
+    return [shuffled[start : start + batch_size] for start in range(0, num, batch_size)]
+
+
+def length_batches(lengths, batch_size):
+    """Cuts the samples into index arrays of like length: the least work where nothing depends on the company."""
+    by_length = np.argsort(lengths, kind="stable")
+    return [by_length[start : start + batch_size] for start in range(0, len(by_length), batch_size)]
 
 
 def dialog_contexts(vectors, dialogs, places, whole=True):
@@ -49,54 +117,3 @@ def dialog_contexts(vectors, dialogs, places, whole=True):
     for rows in dialogs.values():
         starts[rows] = rows.start
     return [vectors[(starts[place] if whole else place) : place + 1] for place in places]
-
-
-def token_rows(ids):
-    """One batch of transcripts: the known words, and one padding row for all the other places.
-
-    Unknown words have the padding's id, hence its value in every layer, and are counted with it.
-
-    Args:
-        ids: (B, T) token ids, `PADDING_ID` for padding and unknown words.
-
-    Returns:
-        {"tokens": (B, H) int32, "multiplicity": (B, H) float32}.
-    """
-    known = ids != PADDING_ID
-    lengths = known.sum(axis=1)
-    multiplicity = row_multiplicity(lengths, ids.shape[1])
-    tokens = np.full(multiplicity.shape, PADDING_ID, "int32")
-    tokens[np.arange(tokens.shape[1]) < lengths[:, None]] = ids[known]
-    return {"tokens": tokens, "multiplicity": multiplicity}
-
-
-def row_multiplicity(lengths, full_length):
-    """How many rows each row stands for: 1 for each of the `lengths`, then once the padding, then 0.
-
-    Returns:
-        (B, H) float32 with H a multiple of `ROW_MULTIPLE`.
-    """
-    num_rows = -(-(lengths.max() + 1) // ROW_MULTIPLE) * ROW_MULTIPLE
-    rows = np.arange(num_rows)
-    padding = np.maximum(full_length - lengths, 0)[:, None] * (rows == lengths[:, None])
-    return ((rows < lengths[:, None]) + padding).astype("float32")
-
-
-def length_batches(lengths, batch_size, order=None):
-    """Cuts the samples into batches of like length.
-
-    Args:
-        lengths: (N,) rows of each sample.
-        batch_size: samples per batch; the last may be smaller.
-        order: numpy random generator that shuffles samples of equal length and then the batches; None for the plain
-            order by length.
-
-    Returns:
-        A list of index arrays, together every sample once.
-    """
-    shuffled = np.arange(len(lengths)) if order is None else order.permutation(len(lengths))
-    by_length = shuffled[np.argsort(lengths[shuffled], kind="stable")]
-    batches = [by_length[start : start + batch_size] for start in range(0, len(by_length), batch_size)]
-    if order is not None:
-        batches = [batches[i] for i in order.permutation(len(batches))]
-    return batches

@@ -75,7 +75,8 @@ def write_corpus(path, corpus):
         InputError: the corpus breaks a rule of the format (`check_corpus`), or the file cannot be written.
     """
     check_corpus(corpus, path)
-    with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
+    # The oldest HDF5 layout holds no attribute over 64 KiB, and the names of 6,552 columns are longer.
+    with atomic_path(path) as temporary, h5py.File(temporary, "w", libver=("v108", "v108")) as file:
         file.attrs["format"] = FORMAT
         file.attrs["format_version"] = FORMAT_VERSION
         file.attrs["corpus"] = corpus.name

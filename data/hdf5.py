@@ -37,13 +37,15 @@ def plain_dataset(path, file, name):
     Raises:
         InputError: says what is wrong with it.
     """
-    if name not in file:
-        raise InputError(f"{path}: dataset '{name}' is missing")
-    place, _, leaf = name.rpartition("/")
-    group = file[place] if place else file
-    if not isinstance(group.get(leaf, getlink=True), h5py.HardLink):
-        raise InputError(f"{path}: '{name}' is a link; links are refused")
-    dataset = group[leaf]
+    item = file
+    for part in name.split("/"):  # each group on the way could be a link, too
+        link = item.get(part, getlink=True) if isinstance(item, h5py.Group) else None
+        if link is None:
+            raise InputError(f"{path}: dataset '{name}' is missing")
+        if not isinstance(link, h5py.HardLink):
+            raise InputError(f"{path}: '{name}' is a link; links are refused")
+        item = item[part]
+    dataset = item
     if not isinstance(dataset, h5py.Dataset) or dataset.shape is None:
         raise InputError(f"{path}: '{name}' is not a dataset")
     if dataset.is_virtual or dataset.external:

@@ -1,0 +1,118 @@
+"""Audio features of many wav files: in parallel, with a progress bar, and restartable after a kill.
+
+Finished files are kept as lines of a cache file, keyed by the wav file's bytes, the feature set, openSMILE's version
+and its configuration. A line is appended only when it is whole; one that a kill cut short is no JSON and is computed
+again. Work goes through joblib, so `joblib.parallel_config(backend="dask")` around the call takes it to a cluster
+(for emo_large, with a temporary folder that all machines see).
+"""
+
+import base64
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+
+from data.audio import config_hash, extract, feature_config, feature_names, read_wav
+from data.files import InputError, sha256
+
+
+def extract_files(wavs, feature_set, cache, emo_large_conf=None, jobs=None, progress=True):
+    """Extracts the features of all files; a file that cannot be used stops nothing.
+
+    Args:
+        wavs: paths of wav files.
+        feature_set: one of `data.audio.FEATURE_SETS`, not "none".
+        cache: path of the cache file; made if missing, gone on with if there.
+        emo_large_conf: the user's emo_large.conf, for that set.
+        jobs: processes; None takes all cores.
+        progress: whether to show a progress bar.
+
+    Returns:
+        (features, names, notes, failures): {path: (A,) float32}, the A column names, {path: what was done to the
+        signal} and {path: why there are no features}.
+
+    Raises:
+        InputError: the feature set's configuration is no good, or the cache file cannot be written.
+    """
+    import joblib
+    from tqdm import tqdm
+
+    features, notes, failures = {}, {}, {}
+    settings = config_hash(feature_set, emo_large_conf)
+    with feature_config(feature_set, emo_large_conf) as config:
+        names = feature_names(feature_set, config)
+        done = _read_cache(cache, len(names))
+        pending = []
+        for wav in wavs:
+            known = done and done.get(_key(wav, settings))
+            if known:
+                features[wav], notes[wav] = known
+            else:
+                pending.append(wav)
+        tasks = (joblib.delayed(_extract_file)(wav, feature_set, config, settings) for wav in pending)
+        results = joblib.Parallel(n_jobs=jobs or joblib.cpu_count(), return_as="generator_unordered")(tasks)
+        bar = tqdm(results, desc=feature_set, total=len(wavs), initial=len(features), unit=" utterances", disable=not progress)
+        with _open_cache(cache) as file:
+            for wav, key, vector, note, failure in bar:
+                if failure:
+                    failures[wav] = failure
+                    continue
+                features[wav], notes[wav] = vector, note
+                _append(file, cache, key, vector, note)
+    return features, names, {wav: note for wav, note in notes.items() if note}, failures
+
+
+def _extract_file(wav, feature_set, config, settings):
+    """(path, cache key, features, note, failure) of one file; runs in a worker process."""
+    try:
+        signal, note = read_wav(wav)
+        return wav, _key(wav, settings), extract(signal, feature_set, config), note, None
+    except InputError as error:
+        return wav, None, None, None, str(error)
+
+
+def _key(wav, settings):
+    """The cache key of a file, or None where it cannot be read: the extraction will say why."""
+    try:
+        return hashlib.sha256(f"{settings} {sha256(wav)}".encode()).hexdigest()
+    except OSError:
+        return None
+
+
+def _open_cache(path):
+    """The cache file, open for appending at the start of a line."""
+    try:
+        file = open(path, "ab")  # noqa: SIM115 (the caller closes it)
+        file.write(b"\n")  # ends a line that a kill cut short
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror})") from error
+    return file
+
+
+def _append(file, path, key, vector, note):
+    """Adds one finished utterance; flushed, so that only a power cut can lose it."""
+    packed = base64.b64encode(vector.astype("<f4").tobytes()).decode("ascii")
+    try:
+        file.write(json.dumps({"key": key, "note": note, "features": packed}).encode("ascii") + b"\n")
+        file.flush()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror}); the utterances finished so far are kept") from error
+
+
+def _read_cache(path, num_features):
+    """{key: (features, note)} of the whole lines of a cache file; others are passed over and computed again."""
+    done = {}
+    if not Path(path).exists():
+        return done
+    with open(path, "rb") as file:
+        for line in file:
+            try:
+                entry = json.loads(line)
+                vector = np.frombuffer(base64.b64decode(entry["features"], validate=True), "<f4")
+                key, note = entry["key"], entry["note"]
+            except (ValueError, KeyError, TypeError):
+                continue
+            if vector.shape == (num_features,) and np.isfinite(vector).all() and isinstance(key, str):
+                done[key] = vector, note
+    return done

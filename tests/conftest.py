@@ -1,0 +1,37 @@
+"""What the tests share: a quiet framework, the real data where it is at hand, the miniature corpus."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = ROOT.parent / "shared"  # real data of the maintainers; tests that need it skip without
+
+
+@pytest.fixture
+def shared():
+    """The folder of real data; skips where it is missing."""
+    if not SHARED.is_dir():
+        pytest.skip("the maintainers' real data is not here")
+    return SHARED
+
+
+def run_script(*arguments, env=None, **kwargs):
+    """Runs a script of the project as its user would; returns the finished process with its output as text."""
+    command = [sys.executable, *map(str, arguments)]
+    env = os.environ | (env or {})
+    return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=600, **kwargs)
+
+
+@pytest.fixture(scope="session")
+def miniature(tmp_path_factory):
+    """The miniature corpus, prepared once per test session by the real command."""
+    path = tmp_path_factory.mktemp("miniature") / "miniature.h5"
+    done = run_script("-m", "data.prepare", "sample", "--out", path)
+    assert done.returncode == 0, done.stderr
+    return path
