@@ -198,16 +198,19 @@ def attend(query, key, value, multiplicity=None, segment=None, causal=False):
     """
     scale = 1 / float(key.shape[-1]) ** 0.5
     scores = ops.einsum("bqvd,bhvd->bvqh", query * scale, key)
+    hidden = []  # what is added to the scores, broadcast over the sub-views in one pass
     if multiplicity is not None:
         # log 0 would do as well, but its infinity times 0 is NaN where a whole sample is absent.
         there = ops.where(multiplicity > 0, ops.log(ops.maximum(multiplicity, 1e-30)), _HIDDEN)
-        scores = scores + ops.expand_dims(there, (1, 2))  # (B, 1, 1, H)
+        hidden.append(ops.expand_dims(there, 1))  # (B, 1, H)
     if segment is not None:
-        same = ops.equal(ops.expand_dims(segment, 2), ops.expand_dims(segment, 1))  # (B, H, H)
-        scores = scores + ops.expand_dims(ops.where(same, 0.0, _HIDDEN), 1)
+        same = ops.equal(ops.expand_dims(segment, 2), ops.expand_dims(segment, 1))
+        hidden.append(ops.where(same, 0.0, _HIDDEN))  # (B, H, H)
     if causal:
         rows = ops.arange(ops.shape(key)[1])
-        scores = scores + ops.where(ops.expand_dims(rows, 0) <= ops.expand_dims(rows, 1), 0.0, _HIDDEN)
+        hidden.append(ops.where(rows <= ops.expand_dims(rows, 1), 0.0, _HIDDEN)[None])  # (1, H, H)
+    if hidden:
+        scores = scores + ops.expand_dims(sum(hidden), 1)
     scores = ops.softmax(scores, axis=-1)
     rows = ops.einsum("bvqh,bhvd->bqvd", scores, value)
     return _merge(rows), scores

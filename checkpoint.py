@@ -19,7 +19,7 @@ from data.contexts import dialog_contexts
 from data.corpus import dialog_slices
 from data.files import InputError, atomic_path, read_json, sha256
 from data.hdf5 import open_hdf5, plain_dataset
-from data.text import token_ids
+from data.text import WORD_DIM, token_ids
 
 RUN_FORMAT, RUN_FORMAT_VERSION = "mcaf-run", 1
 _ADVICE = "train again, or fetch the checkpoint again"
@@ -147,7 +147,14 @@ def read_run(folder):
         raise InputError(f"{path}: not a run (format is not '{RUN_FORMAT}')")
     if run.get("format_version") != RUN_FORMAT_VERSION:
         raise InputError(f"{path}: version {run.get('format_version')}, this program reads {RUN_FORMAT_VERSION}")
-    required = {"settings": dict, "emotions": list, "context_length": int, "files": dict, "corpus": dict, "stages": dict}
+    required = {
+        "settings": dict,
+        "emotions": list,
+        "context_length": int,
+        "files": dict,
+        "corpus": dict,
+        "stages": dict,
+    }
     for name, kind in required.items():
         if not isinstance(run.get(name), kind):
             raise InputError(f"{path}: '{name}' is missing or no {kind.__name__}; {_ADVICE}")
@@ -173,7 +180,7 @@ def build_networks(settings, num_words, num_features, num_emotions, context_leng
     activation = "softmax" if settings["loss"] == "cross_entropy" else None
     builders = {
         "text": lambda words=None: model.text_branch(
-            np.zeros((num_words, model.WORD_DIM), "float32") if words is None else words, num_emotions, activation
+            np.zeros((num_words, WORD_DIM), "float32") if words is None else words, num_emotions, activation
         ),
         "audio": lambda: model.audio_branch(num_features, num_emotions, activation),
         "fusion": lambda: model.fusion_network(
@@ -205,12 +212,16 @@ def load_checkpoint(folder):
     settings = run["settings"]
     for stage in stages_of(settings):
         if stage not in run["stages"]:
-            raise InputError(f"{folder}: not finished ({stage} is not trained); go on with 'python train.py --run {folder} --resume'")
+            raise InputError(
+                f"{folder}: not finished ({stage} is not trained); go on with 'python train.py --run {folder} --resume'"
+            )
     for name, digest in run["files"].items():
         if Path(name).name != name or not (folder / name).is_file():
             raise InputError(f"{folder / name}: missing; {_ADVICE}")
         if sha256(folder / name) != digest:
-            raise InputError(f"{folder / name}: changed since it was written (SHA-256 differs from run.json); {_ADVICE}")
+            raise InputError(
+                f"{folder / name}: changed since it was written (SHA-256 differs from run.json); {_ADVICE}"
+            )
     vocabulary = scaler = None
     if "text" in stages_of(settings):
         vocabulary = read_json(folder / "vocabulary.json")
@@ -319,7 +330,10 @@ def check_corpus_fits(run, corpus, path):
     if list(corpus.emotions) != run["emotions"]:
         raise InputError(f"{path}: emotions {list(corpus.emotions)} are not the run's {run['emotions']}")
     feature_set, width = run["corpus"].get("audio_feature_set"), run["corpus"].get("num_audio_features")
-    if "audio" in stages_of(run["settings"]) and (corpus.audio_feature_set, len(corpus.audio_names)) != (feature_set, width):
+    if "audio" in stages_of(run["settings"]) and (corpus.audio_feature_set, len(corpus.audio_names)) != (
+        feature_set,
+        width,
+    ):
         raise InputError(
             f"{path}: audio features {corpus.audio_feature_set} ({len(corpus.audio_names)} columns), the run was "
             f"trained on {feature_set} ({width}); prepare the corpus with '--audio {feature_set}'"

@@ -8,15 +8,11 @@ print-out), and over 9 classes without 'other' (the paper's Tables 1 and 3).
 """
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # the framework's start-up notes; errors stay
-
-import numpy as np
-
-from data.files import InputError, sha256, write_csv, write_json
+import backend
+from data.files import InputError, write_csv, write_json
 from data.labels import split_sessions, vote_shares, without_votes
 
 
@@ -26,6 +22,7 @@ def main():
     parser.add_argument("--corpus", type=Path, help="corpus file; default: the file that the run was trained on")
     parser.add_argument("--out", type=Path, help="folder for the results; default: the run folder")
     arguments = parser.parse_args()
+    backend.start_quietly()
     try:
         print(evaluate(arguments.run, arguments.corpus, arguments.out))
     except InputError as error:
@@ -80,7 +77,14 @@ def evaluate(run_folder, corpus_path=None, out=None):
     write_csv(out / "predictions.csv", ["utterance_id", *corpus.emotions], rows)
     title = f"{corpus.name}, session {settings['test_session']}: accuracy {results['accuracy_10']:.3f}"
     confusion_figure(matrix, corpus.emotions, title, out / "confusion_matrix.png")
-    return f"{published_printout(matrix)}\n\n{tables(corpus, settings, results, matrix, recogniser.final_stage)}\nwritten: {out}/results.json, predictions.csv, confusion_matrix.png and .pdf"
+    return "\n".join(
+        [
+            published_printout(matrix),
+            "",
+            *tables(corpus, settings, results, matrix, recogniser.final_stage),
+            f"\nwritten to {out}: results.json, predictions.csv, confusion_matrix.png, confusion_matrix.pdf",
+        ]
+    )
 
 
 def score(shares, predictions, emotions, train_shares):
@@ -106,8 +110,6 @@ def score(shares, predictions, emotions, train_shares):
 
 def protocol(run, corpus, corpus_path):
     """What the scores mean: classes, session, tie rule, selection rule, seed, device and hashes."""
-    from train import describe_device
-
     settings = run["settings"]
     return {
         "corpus": corpus.name,
@@ -123,27 +125,29 @@ def protocol(run, corpus, corpus_path):
         "seed": settings["seed"],
         "stages": run["stages"],
         "weights_sha256": {name: digest for name, digest in run["files"].items() if name.endswith(".weights.h5")},
-        **describe_device(),
+        **backend.describe_device(),
     }
 
 
 def tables(corpus, settings, results, matrix, final_stage):
-    """The scores for people."""
+    """The scores for people, as lines."""
     from metrics import readable_table
 
     other = ("other",) if "other" in corpus.emotions else ()
+    name = "fusion, " + settings["variant"] if final_stage == "fusion" else f"{final_stage} alone"
     lines = [
-        f"{corpus.name}, session {settings['test_session']}, {final_stage} ({settings['variant']}), seed {settings['seed']}",
+        f"{corpus.name}, session {settings['test_session']}; {name}; seed {settings['seed']}",
         f"\nall {len(corpus.emotions)} classes",
         readable_table(matrix, corpus.emotions),
         "\nwithout 'other', as in the paper's tables",
         readable_table(matrix, corpus.emotions, other),
-        "\nstage     accuracy  weighted F1     UA      (without 'other')",
+        "\nwithout 'other'  accuracy  weighted F1      UA",
     ]
     for stage, result in {**results["branches"], final_stage: results}.items():
-        lines.append(f"{stage:<9} {result['accuracy_9']:8.4f}  {result['weighted_f1_9']:11.4f}  {result['unweighted_accuracy_9']:6.4f}")
-    lines.append(f"majority  {results['majority_accuracy']:8.4f}  (always the most frequent training label)")
-    return "\n".join(lines)
+        numbers = (result["accuracy_9"], result["weighted_f1_9"], result["unweighted_accuracy_9"])
+        lines.append("{:<15} {:9.4f} {:12.4f} {:7.4f}".format(stage, *numbers))
+    lines.append(f"majority        {results['majority_accuracy']:9.4f}  (always the most frequent training label)")
+    return lines
 
 
 if __name__ == "__main__":

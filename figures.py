@@ -37,7 +37,11 @@ def training_curves(rows, run, path):
         axis.plot(epochs, dev, color=ORANGE, linestyle="--", label="dev")
         best = run["stages"][stage]["best_epoch"]
         axis.plot(best, dev[int(best) - 1], "o", color=ORANGE, label=f"kept: epoch {best}")
-        axis.set(title=stage, xlabel="epoch", ylabel={"mse": "mean squared error"}.get(run["settings"]["loss"], "cross-entropy"))
+        axis.set(
+            title=stage,
+            xlabel="epoch",
+            ylabel={"mse": "mean squared error"}.get(run["settings"]["loss"], "cross-entropy"),
+        )
         axis.set_yscale("log")
         axis.legend(frameon=False)
         axis.spines[["top", "right"]].set_visible(False)
@@ -61,9 +65,19 @@ def confusion_figure(matrix, emotions, title, path):
     image = axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     for row, column in np.argwhere(matrix >= 0):
         dark = shares[row, column] > 0.55
-        axis.text(column, row, str(matrix[row, column]), ha="center", va="center", color="white" if dark else "black", fontsize=9)
+        axis.text(
+            column,
+            row,
+            str(matrix[row, column]),
+            ha="center",
+            va="center",
+            color="white" if dark else "black",
+            fontsize=9,
+        )
     axis.set_xticks(range(len(emotions)), emotions, rotation=40, ha="right", rotation_mode="anchor")
-    axis.set_yticks(range(len(emotions)), [f"{name} ({count})" for name, count in zip(emotions, matrix.sum(axis=1), strict=True)])
+    axis.set_yticks(
+        range(len(emotions)), [f"{name} ({count})" for name, count in zip(emotions, matrix.sum(axis=1), strict=True)]
+    )
     axis.set(xlabel="prediction", ylabel="label (utterances)", title=title)
     figure.colorbar(image, label="share of the label's utterances", fraction=0.046)
     save_figure(figure, path)

@@ -239,17 +239,26 @@ class Bar:
     def epoch(self, progress, num_steps):
         if self.bar is None:
             done = progress.epoch * num_steps + progress.step
-            self.bar = tqdm(total=self.epochs * num_steps, initial=done, desc=f"{self.stage:<6}", unit="step",
-                            disable=not sys.stderr.isatty())
+            self.bar = tqdm(
+                total=self.epochs * num_steps,
+                initial=done,
+                desc=f"{self.stage:<6}",
+                unit="step",
+                disable=not sys.stderr.isatty(),
+            )
 
     def step(self):
         self.bar.update()
 
     def report(self, row, progress):
         epoch, train_loss, dev_loss, dev_accuracy = row
-        text = f"train {train_loss:.5f}  dev {dev_loss:.5f}  accuracy {dev_accuracy:.3f}  best epoch {progress.best_epoch}"
+        text = (
+            f"train {train_loss:.5f}  dev {dev_loss:.5f}  accuracy {dev_accuracy:.3f}  best epoch {progress.best_epoch}"
+        )
         if self.bar.disable:
-            print(f"{self.stage:<6} {epoch:>3}/{self.epochs}  {text}  {progress.seconds / epoch:.1f} s/epoch", flush=True)
+            print(
+                f"{self.stage:<6} {epoch:>3}/{self.epochs}  {text}  {progress.seconds / epoch:.1f} s/epoch", flush=True
+            )
         else:
             self.bar.set_postfix_str(text)
 

@@ -20,7 +20,7 @@ from data.contexts import context_rows, length_batches, token_rows
 from data.files import InputError
 from data.hdf5 import open_hdf5, plain_dataset
 from data.labels import EMOTIONS
-from data.text import PADDING_ID, WORD_DIM
+from data.text import PADDING_ID
 
 VECTOR_DIM = 200  # an utterance's textual and acoustic vector
 CONTEXT_LENGTH = 167  # utterances of IEMOCAP's longest dialog

@@ -12,7 +12,6 @@ import contextlib
 import csv
 import dataclasses
 import fcntl
-import os
 import platform
 import signal
 import sys
@@ -20,14 +19,15 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # the framework's start-up notes; errors stay
-
 import numpy as np
 
+import backend
 from data.files import InputError, sha256, write_csv, write_json
 from data.labels import DEV_SESSION, TEST_SESSION, TRAIN_SESSIONS
 
 MINIATURE_CORPUS = Path("runs/miniature.h5")
+# The paper's 50 epochs of 64 utterances at 1e-4 would be 250 short steps on 300 utterances: no learning to see.
+MINIATURE = {"epochs": 20, "batch_size": 16, "learning_rate": 1e-3}
 
 
 def option(default, text, **argument):
@@ -40,13 +40,31 @@ class Settings:
     """Everything that decides a run's result, besides the corpus. Defaults are the paper's (section 4.2)."""
 
     variant: str = option("released", "fusion network: the authors' code, or Figure 4", choices=("released", "paper"))
-    update: str = option("sequential", "of the correlation factor: released code, or eqs 4-5", choices=("sequential", "simultaneous"))
-    factor: str = option("shared", "one per modality (released code), one per sub-view (Fig. 3), or no factor", choices=("shared", "per_view", "none"))
-    modality: str = option("text+audio", "both, or one branch alone (rows T and A of Table 3)", choices=("text+audio", "text", "audio"))
-    context: bool = option(True, "whether the fusion sees the dialog before the utterance", action=argparse.BooleanOptionalAction)
-    targets: str = option("shares", "vote shares, or one-hot with ties as 'other' (Table 1, categorical)", choices=("shares", "categorical"))
-    loss: str = option("mse", "mse with a linear output (paper), or cross_entropy with softmax", choices=("mse", "cross_entropy"))
-    raters: str = option("all", "whose votes count: all with self-reports (paper), or external raters", choices=("all", "external"))
+    update: str = option(
+        "sequential", "of the correlation factor: released code, or eqs 4-5", choices=("sequential", "simultaneous")
+    )
+    factor: str = option(
+        "shared",
+        "one per modality (released code), one per sub-view (Fig. 3), or no factor",
+        choices=("shared", "per_view", "none"),
+    )
+    modality: str = option(
+        "text+audio", "both, or one branch alone (rows T and A of Table 3)", choices=("text+audio", "text", "audio")
+    )
+    context: bool = option(
+        True, "whether the fusion sees the dialog before the utterance", action=argparse.BooleanOptionalAction
+    )
+    targets: str = option(
+        "shares",
+        "vote shares, or one-hot with ties as 'other' (Table 1, categorical)",
+        choices=("shares", "categorical"),
+    )
+    loss: str = option(
+        "mse", "mse with a linear output (paper), or cross_entropy with softmax", choices=("mse", "cross_entropy")
+    )
+    raters: str = option(
+        "all", "whose votes count: all with self-reports (paper), or external raters", choices=("all", "external")
+    )
     train_sessions: tuple = option(TRAIN_SESSIONS, "sessions to train on", type=int, nargs="+", metavar="S")
     dev_session: int = option(DEV_SESSION, "session that chooses the epoch", type=int, metavar="S")
     test_session: int = option(TEST_SESSION, "session left for evaluate.py", type=int, metavar="S")
@@ -59,6 +77,7 @@ class Settings:
 
 def main():
     arguments, settings = parse_arguments()
+    backend.start_quietly()
     try:
         train(arguments, settings)
     except InputError as error:
@@ -75,45 +94,57 @@ def parse_arguments(argv=None):
     Returns:
         (namespace with corpus, glove, run, resume and branches; `Settings`).
     """
-    parser = argparse.ArgumentParser(description="Train the paper's model.", formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--corpus", type=Path, help="corpus file of data.prepare; None: make and use the miniature corpus")
-    parser.add_argument("--glove", type=Path, help="GloVe text file, e.g. glove.6B.200d.txt; None: word vectors start random")
-    parser.add_argument("--run", type=Path, help="folder for the results; None: runs/CORPUS-VARIANT-seedN")
-    parser.add_argument("--resume", action="store_true", help="go on with the stopped run in --run; its settings are used")
-    parser.add_argument("--branches", type=Path, metavar="RUN", help="take text and audio branch from this finished run")
-    for setting in dataclasses.fields(Settings):
-        argument = dict(setting.metadata)
-        name = "--" + setting.name.replace("_", "-")
-        parser.add_argument(name, default=setting.default, help=argument.pop("help"), **argument)
-    arguments = parser.parse_args(argv)
-    chosen = {setting.name: getattr(arguments, setting.name) for setting in dataclasses.fields(Settings)}
-    chosen["train_sessions"] = tuple(chosen["train_sessions"])
-    for name in ("epochs", "batch_size", "learning_rate"):
-        if not chosen[name] > 0:
-            parser.error(f"--{name.replace('_', '-')} must be positive")
-    for name in ("patience", "seed"):
-        if chosen[name] < 0:
-            parser.error(f"--{name} must not be negative")
-    if arguments.resume:
-        given = [word for word in (argv or sys.argv[1:]) if word.startswith("--") and word.split("=")[0] not in ("--run", "--resume")]
-        if arguments.run is None or given:
-            parser.error("--resume goes with --run alone: settings and corpus are those of the run" + (f"; drop {given[0]}" if given else ""))
+    parser = argparse.ArgumentParser(description="Train the paper's model.", argument_default=argparse.SUPPRESS)
+    parser.add_argument(
+        "--corpus",
+        type=Path,
+        help="corpus file of data.prepare (default: the miniature corpus, made at "
+        "the first use, with settings for its size: " + ", ".join(f"{k} {v}" for k, v in MINIATURE.items()) + ")",
+    )
+    parser.add_argument(
+        "--glove", type=Path, help="GloVe text file, e.g. glove.6B.200d.txt (default: word vectors start random)"
+    )
+    parser.add_argument("--run", type=Path, help="folder for the results (default: runs/CORPUS-VARIANT-seedN)")
+    parser.add_argument("--resume", action="store_true", help="go on with the stopped run in --run, with its settings")
+    parser.add_argument(
+        "--branches", type=Path, metavar="RUN", help="take text and audio branch from this finished run"
+    )
+    settings = dataclasses.fields(Settings)
+    for setting in settings:
+        name, argument = "--" + setting.name.replace("_", "-"), dict(setting.metadata)
+        default = " ".join(map(str, setting.default)) if isinstance(setting.default, tuple) else setting.default
+        parser.add_argument(name, **argument | {"help": f"{argument['help']} (default: {default})"})
+    given = vars(parser.parse_args(argv))
+    if "resume" in given and set(given) != {"run", "resume"}:
+        parser.error("--resume goes with --run and nothing else: settings and corpus are those of the run")
+    values = {} if "corpus" in given else dict(MINIATURE)
+    values |= {setting.name: given.pop(setting.name) for setting in settings if setting.name in given}
+    chosen = Settings(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
     problem = impossible(chosen)
     if problem:
         parser.error(problem)
-    return arguments, Settings(**chosen)
+    return argparse.Namespace(
+        **{"corpus": None, "glove": None, "run": None, "resume": False, "branches": None} | given
+    ), chosen
 
 
-def impossible(chosen):
-    """Why these settings cannot be combined, or None."""
-    one = chosen["modality"] != "text+audio"
-    if one and (chosen["factor"] != "shared" or chosen["update"] != "sequential"):
-        return f"--modality {chosen['modality']} trains a branch alone, which has no correlation factor: drop --factor and --update"
-    if one and not chosen["context"]:
-        return f"--modality {chosen['modality']} trains a branch alone, which sees no context: drop --no-context"
-    if one and chosen["variant"] != "released":
-        return f"--modality {chosen['modality']} trains a branch alone, the same in each variant: drop --variant"
-    if chosen["factor"] == "none" and chosen["update"] != "sequential":
+def impossible(settings):
+    """Why these settings cannot be combined or used, or None."""
+    for name in ("epochs", "batch_size", "learning_rate"):
+        if not getattr(settings, name) > 0:
+            return f"--{name.replace('_', '-')} must be positive"
+    for name in ("patience", "seed"):
+        if getattr(settings, name) < 0:
+            return f"--{name} must not be negative"
+    if settings.modality != "text+audio":
+        alone = f"--modality {settings.modality} trains a branch alone"
+        if (settings.factor, settings.update) != ("shared", "sequential"):
+            return f"{alone}, which has no correlation factor: drop --factor and --update"
+        if not settings.context:
+            return f"{alone}, which sees no context: drop --no-context"
+        if settings.variant != "released":
+            return f"{alone}, the same in each variant: drop --variant"
+    if settings.factor == "none" and settings.update != "sequential":
         return "--factor none has nothing to update: drop --update"
     return None
 
@@ -122,7 +153,10 @@ def impossible(chosen):
 def stop_requests():
     """While open, SIGINT and SIGTERM are remembered instead of ending the process; yields a function that tells."""
     received = []
-    previous = {number: signal.signal(number, lambda number, _: received.append(number)) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous = {
+        number: signal.signal(number, lambda number, _: received.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
     try:
         yield lambda: received[0] if received else None
     finally:
@@ -221,12 +255,16 @@ def prepare(corpus_path, glove_path, settings):
 
     corpus = read_corpus(corpus_path)
     shares = labels.vote_shares(corpus.votes_external, corpus.votes_self, settings.raters)
-    split = labels.split_sessions(corpus.session, settings.train_sessions, (settings.dev_session,), (settings.test_session,))
+    split = labels.split_sessions(
+        corpus.session, settings.train_sessions, (settings.dev_session,), (settings.test_session,)
+    )
     voted = ~labels.without_votes(shares)
     targets = shares
     if settings.targets == "categorical":
         if "other" not in corpus.emotions:
-            raise InputError(f"{corpus_path}: --targets categorical turns ties into 'other', which this corpus does not have")
+            raise InputError(
+                f"{corpus_path}: --targets categorical turns ties into 'other', which this corpus does not have"
+            )
         targets = labels.categorical_targets(shares, corpus.emotions.index("other"))
     stages = stages_of(dataclasses.asdict(settings))
     vocabulary = ids = words = scaler = features = None
@@ -235,16 +273,34 @@ def prepare(corpus_path, glove_path, settings):
         ids = text.token_ids(corpus.transcript, vocabulary)
         vectors = text.read_glove(glove_path, vocabulary) if glove_path else {}
         words = text.word_matrix(vocabulary, vectors, settings.seed)
-        known = (ids[split["dev"]] > 0).sum() / sum(len(text.tokenize(line)[: text.MAX_TOKENS]) for line in corpus.transcript[split["dev"]])
-        print(f"text: {len(vocabulary)} training words, {len(vectors)} with a GloVe vector, the others start random; "
-              f"{known:.1%} of the dev words are among them")
+        known = (ids[split["dev"]] > 0).sum() / sum(
+            len(text.tokenize(line)[: text.MAX_TOKENS]) for line in corpus.transcript[split["dev"]]
+        )
+        print(
+            f"text: {len(vocabulary)} training words, {len(vectors)} with a GloVe vector, the others start random; "
+            f"{known:.1%} of the dev words are among them"
+        )
     if "audio" in stages:
         if not corpus.audio_names:
-            raise InputError(f"{corpus_path}: has no audio features; train with --modality text, or prepare with --audio egemaps_lld")
+            raise InputError(
+                f"{corpus_path}: has no audio features; train with --modality text, or prepare with --audio egemaps_lld"
+            )
         scaler = Scaler.fit(corpus.audio[split["train"]], corpus.audio_names)
         features = scaler.transform(corpus.audio)
     train_rows, dev_rows = (split[part][voted[split[part]]] for part in ("train", "dev"))
-    return Prepared(corpus, shares, targets, train_rows, dev_rows, vocabulary, ids, words, scaler, features, dialog_slices(corpus.dialog_id))
+    return Prepared(
+        corpus,
+        shares,
+        targets,
+        train_rows,
+        dev_rows,
+        vocabulary,
+        ids,
+        words,
+        scaler,
+        features,
+        dialog_slices(corpus.dialog_id),
+    )
 
 
 def describe_run(prepared, corpus_path, arguments, settings):
@@ -271,8 +327,11 @@ def describe_run(prepared, corpus_path, arguments, settings):
         },
         "glove": {"path": str(arguments.glove), "sha256": sha256(arguments.glove)} if arguments.glove else None,
         "branches": str(arguments.branches) if arguments.branches else None,
-        "software": {"python": platform.python_version(), **{name: found for name in packages if (found := _version(name))}},
-        **describe_device(),
+        "software": {
+            "python": platform.python_version(),
+            **{name: found for name in packages if (found := _version(name))},
+        },
+        **backend.describe_device(),
         "stages": {},
         "files": {},
     }
@@ -284,17 +343,6 @@ def _version(package):
     return None
 
 
-def describe_device():
-    """Backend, device and processor of this process."""
-    import keras
-
-    return {
-        "backend": keras.backend.backend(),
-        "devices": keras.distribution.list_devices(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-    }
-
-
 def run_stages(folder, run, prepared, settings, stop):
     """Trains the stages that the run does not have yet, one after the other."""
     import keras
@@ -303,7 +351,7 @@ def run_stages(folder, run, prepared, settings, stop):
     from figures import training_curves
     from fit import HISTORY_HEADER, StageState, fit
 
-    make_deterministic()
+    backend.make_deterministic()
     num_words = len(prepared.vocabulary or ()) + 1
     num_features = len(prepared.corpus.audio_names)
     builders = build_networks(run["settings"], num_words, num_features, len(run["emotions"]), run["context_length"])
@@ -345,20 +393,6 @@ def read_history(folder):
         return [[row[0], int(row[1]), *map(float, row[2:])] for row in list(csv.reader(file))[1:]]
 
 
-def make_deterministic():
-    """The same seed gives the same bits again on the same machine and backend."""
-    import keras
-
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow
-
-        tensorflow.config.experimental.enable_op_determinism()
-    elif keras.backend.backend() == "torch":
-        import torch
-
-        torch.use_deterministic_algorithms(True)
-
-
 def take_branch(source, stage, network, run):
     """Copies a branch from a finished run that made it from the same data in the same way.
 
@@ -368,7 +402,18 @@ def take_branch(source, stage, network, run):
     from checkpoint import load_weights, read_run
 
     other = read_run(source)
-    for name in ("targets", "loss", "raters", "train_sessions", "dev_session", "epochs", "patience", "batch_size", "learning_rate", "seed"):
+    for name in (
+        "targets",
+        "loss",
+        "raters",
+        "train_sessions",
+        "dev_session",
+        "epochs",
+        "patience",
+        "batch_size",
+        "learning_rate",
+        "seed",
+    ):
         ours, theirs = run["settings"][name], other["settings"].get(name)
         if theirs != (list(ours) if isinstance(ours, tuple) else ours):
             raise InputError(f"--branches {source}: was trained with {name} {theirs}, this run has {ours}")

@@ -93,7 +93,9 @@ def _check_riff(path):
                 if name == b"data":
                     held = size - file.tell()
                     if length > held:
-                        raise InputError(f"{path}: truncated, the header declares {length} bytes of audio and {held} are there")
+                        raise InputError(
+                            f"{path}: truncated, the header declares {length} bytes of audio and {held} are there"
+                        )
                     return
                 file.seek(length + length % 2, 1)  # chunks are padded to even lengths
     except OSError as error:
@@ -131,11 +133,15 @@ def feature_config(feature_set, emo_large_conf=None):
         raise InputError(f"unknown feature set {feature_set!r}; one of {', '.join(FEATURE_SETS)}")
     if feature_set != "emo_large":
         if emo_large_conf is not None:
-            raise InputError(f"an emo_large configuration is given, but the feature set is {feature_set}; choose emo_large")
+            raise InputError(
+                f"an emo_large configuration is given, but the feature set is {feature_set}; choose emo_large"
+            )
         yield ""
         return
     if emo_large_conf is None:
-        raise InputError("emo_large needs openSMILE's own config/misc/emo_large.conf (its licence forbids shipping it); give its path")
+        raise InputError(
+            "emo_large needs openSMILE's config/misc/emo_large.conf (its licence forbids shipping it); give its path"
+        )
     with tempfile.TemporaryDirectory(prefix="emo_large_") as folder:
         edited = Path(folder) / "emo_large.conf"
         write_text(edited, edit_emo_large(emo_large_conf))
@@ -163,7 +169,9 @@ def edit_emo_large(path):
         # A function, so that the backslashes of the replacement stand for themselves.
         text, count = re.subn(pattern, lambda _, new=replacement: new, text, flags=re.MULTILINE | re.DOTALL)
         if count != 1:
-            raise InputError(f"{path}: {what} is there {count} times instead of once; this is not openSMILE's emo_large.conf")
+            raise InputError(
+                f"{path}: {what} is there {count} times instead of once; this is not openSMILE's emo_large.conf"
+            )
     return text
 
 
@@ -210,7 +218,10 @@ def feature_names(feature_set, config):
     if feature_set == "egemaps_lld":
         names = tuple(f"{name}_mean" for name in names) + tuple(f"{name}_std" for name in names)
     if len(names) != NUM_FEATURES[feature_set]:
-        raise InputError(f"{feature_set} gives {len(names)} features instead of {NUM_FEATURES[feature_set]}; not the configuration of the paper")
+        raise InputError(
+            f"{feature_set} gives {len(names)} features instead of {NUM_FEATURES[feature_set]}; "
+            "not the configuration of the paper"
+        )
     return names
 
 
@@ -243,5 +254,8 @@ def extract(signal, feature_set, config):
         features = features.astype("float32")
     if not np.isfinite(features).all():
         milliseconds = 1000 * len(signal) // SAMPLE_RATE_HZ
-        raise InputError(f"{np.sum(~np.isfinite(features))} of {len(features)} features are not finite; {milliseconds} ms are too short or damaged")
+        raise InputError(
+            f"{np.sum(~np.isfinite(features))} of {len(features)} features are not finite; "
+            f"{milliseconds} ms are too short or damaged"
+        )
     return features

@@ -16,7 +16,14 @@ from data.hdf5 import open_hdf5, plain_dataset
 
 FORMAT, FORMAT_VERSION = "mcaf-corpus", 1
 _TEXT = ("utterance_id", "dialog_id", "speaker", "transcript")
-_NUMBERS = {"session": "int8", "start_s": "float64", "end_s": "float64", "votes_external": "int16", "votes_self": "int16", "audio": "float32"}
+_NUMBERS = {
+    "session": "int8",
+    "start_s": "float64",
+    "end_s": "float64",
+    "votes_external": "int16",
+    "votes_self": "int16",
+    "audio": "float32",
+}
 _LARGEST_TEXT_BYTES = 100_000
 
 
@@ -51,7 +58,9 @@ class Corpus:
 
     def take(self, rows):
         """The corpus of just these utterances, in the order given."""
-        arrays = {f.name: getattr(self, f.name)[rows] for f in fields(self) if isinstance(getattr(self, f.name), np.ndarray)}
+        arrays = {
+            f.name: getattr(self, f.name)[rows] for f in fields(self) if isinstance(getattr(self, f.name), np.ndarray)
+        }
         return Corpus(**{f.name: arrays.get(f.name, getattr(self, f.name)) for f in fields(self)})
 
 
@@ -75,8 +84,7 @@ def write_corpus(path, corpus):
         InputError: the corpus breaks a rule of the format (`check_corpus`), or the file cannot be written.
     """
     check_corpus(corpus, path)
-    # The oldest HDF5 layout holds no attribute over 64 KiB, and the names of 6,552 columns are longer.
-    with atomic_path(path) as temporary, h5py.File(temporary, "w", libver=("v108", "v108")) as file:
+    with atomic_path(path) as temporary, _create_hdf5(temporary) as file:
         file.attrs["format"] = FORMAT
         file.attrs["format_version"] = FORMAT_VERSION
         file.attrs["corpus"] = corpus.name
@@ -94,6 +102,18 @@ def write_corpus(path, corpus):
         file["audio"].attrs.create("names", list(corpus.audio_names), dtype=text)
 
 
+def _create_hdf5(path):
+    """A new HDF5 file that holds long attributes and no clock times.
+
+    The oldest layout allows no attribute over 64 KiB, and the names of 6,552 columns are longer; the next one stores
+    when the file was made unless told not to, and equal corpora should be equal files.
+    """
+    creation, access = h5py.h5p.create(h5py.h5p.FILE_CREATE), h5py.h5p.create(h5py.h5p.FILE_ACCESS)
+    creation.set_obj_track_times(False)
+    access.set_libver_bounds(h5py.h5f.LIBVER_V18, h5py.h5f.LIBVER_V18)
+    return h5py.File(h5py.h5f.create(bytes(path), h5py.h5f.ACC_TRUNC, creation, access))
+
+
 def read_corpus(path):
     """Reads and checks a corpus file.
 
@@ -109,7 +129,7 @@ def read_corpus(path):
         split = ("split",) if "split" in file else ()
         _check_layout(path, file, _TEXT + split)
         arrays = {name: _read_text(path, file[name]) for name in _TEXT + split}
-        arrays |= {name: file[name][()].astype(dtype) for name, dtype in _NUMBERS.items()}
+        arrays |= {name: _read_numbers(path, file[name], name, dtype) for name, dtype in _NUMBERS.items()}
         corpus = Corpus(
             name=_text_attribute(path, file, "corpus"),
             emotions=_names_attribute(path, file, "emotions"),
@@ -124,10 +144,14 @@ def read_corpus(path):
 
 def _check_header(path, file):
     if _plain(file.attrs.get("format")) != FORMAT:
-        raise InputError(f"{path}: not a corpus file (attribute format is not '{FORMAT}'); make one with 'python -m data.prepare'")
+        raise InputError(
+            f"{path}: not a corpus file (attribute format is not '{FORMAT}'); make one with 'python -m data.prepare'"
+        )
     version = file.attrs.get("format_version")
     if np.ndim(version) or version != FORMAT_VERSION:
-        raise InputError(f"{path}: format version {version}, this program reads version {FORMAT_VERSION}; prepare the file again")
+        raise InputError(
+            f"{path}: format version {version}, this program reads version {FORMAT_VERSION}; prepare the file again"
+        )
 
 
 def _check_layout(path, file, text_names):
@@ -169,8 +193,20 @@ def _names_attribute(path, item, name):
 def _read_text(path, dataset):
     values = dataset.asstr()[()]
     if len(values) and max(map(len, values)) > _LARGEST_TEXT_BYTES:
-        raise InputError(f"{path}: '{dataset.name}' has a text of more than {_LARGEST_TEXT_BYTES} characters; it is damaged")
+        raise InputError(
+            f"{path}: '{dataset.name}' has a text of more than {_LARGEST_TEXT_BYTES} characters; it is damaged"
+        )
     return np.asarray(values, object)
+
+
+def _read_numbers(path, dataset, name, dtype):
+    """The values as `dtype`; whole numbers that it cannot hold would wrap around without a word."""
+    values = dataset[()]
+    if np.dtype(dtype).kind == "i" and values.size:
+        limits = np.iinfo(dtype)
+        if not (values.min() >= limits.min and values.max() <= limits.max and (values == np.trunc(values)).all()):
+            raise InputError(f"{path}: '{name}' must hold whole numbers of at most {limits.max}; it is damaged")
+    return values.astype(dtype)
 
 
 def check_corpus(corpus, path):
@@ -185,24 +221,40 @@ def check_corpus(corpus, path):
     for name in ("votes_external", "votes_self"):
         votes = getattr(corpus, name)
         if votes.shape != (num, num_emotions):
-            raise InputError(f"{path}: '{name}' has shape {votes.shape}, expected {(num, num_emotions)} for {num_emotions} emotions")
+            raise InputError(
+                f"{path}: '{name}' has shape {votes.shape}, expected {(num, num_emotions)} for {num_emotions} emotions"
+            )
         if (votes < 0).any():
             raise InputError(f"{path}: '{name}' of {corpus.utterance_id[(votes < 0).any(axis=1)][0]} is negative")
     if corpus.audio.shape != (num, len(corpus.audio_names)):
         raise InputError(f"{path}: 'audio' has shape {corpus.audio.shape}, but {len(corpus.audio_names)} column names")
     if len(set(corpus.emotions)) != num_emotions or num_emotions < 2:
-        raise InputError(f"{path}: attribute 'emotions' must name at least two different emotions, found {corpus.emotions}")
+        raise InputError(
+            f"{path}: attribute 'emotions' must name at least two different emotions, found {corpus.emotions}"
+        )
     seen = set()
     for utterance in corpus.utterance_id:
         if utterance in seen:
             raise InputError(f"{path}: utterance {utterance} is there twice")
         seen.add(utterance)
-    if len(dialog_slices(corpus.dialog_id)) != len(set(corpus.dialog_id)):
+    num_runs = 1 + np.count_nonzero(corpus.dialog_id[1:] != corpus.dialog_id[:-1])
+    if num_runs != len(set(corpus.dialog_id)):
         raise InputError(f"{path}: the utterances of a dialog do not lie together; prepare the file again")
+    timeless = ~(np.isfinite(corpus.start_s) & np.isfinite(corpus.end_s))
+    if timeless.any():
+        raise InputError(
+            f"{path}: the times of {corpus.utterance_id[timeless][0]} are not finite; prepare the file again"
+        )
     same_dialog = corpus.dialog_id[1:] == corpus.dialog_id[:-1]
     backwards = np.flatnonzero(same_dialog & ~(corpus.start_s[1:] >= corpus.start_s[:-1]))
     if len(backwards):
-        raise InputError(f"{path}: {corpus.utterance_id[backwards[0] + 1]} starts before the utterance ahead of it; sort by start time")
+        raise InputError(
+            f"{path}: {corpus.utterance_id[backwards[0] + 1]} starts before the utterance ahead of it; "
+            "sort by start time"
+        )
     bad = ~np.isfinite(corpus.audio).all(axis=1)
     if bad.any():
-        raise InputError(f"{path}: audio features of {corpus.utterance_id[bad][0]} are not finite ({bad.sum()} such utterances); prepare again")
+        raise InputError(
+            f"{path}: audio features of {corpus.utterance_id[bad][0]} are not finite ({bad.sum()} such utterances); "
+            "prepare again"
+        )

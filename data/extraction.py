@@ -7,8 +7,11 @@ again. Work goes through joblib, so `joblib.parallel_config(backend="dask")` aro
 """
 
 import base64
+import contextlib
 import hashlib
 import json
+import signal
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -52,7 +55,9 @@ def extract_files(wavs, feature_set, cache, emo_large_conf=None, jobs=None, prog
                 pending.append(wav)
         tasks = (joblib.delayed(_extract_file)(wav, feature_set, config, settings) for wav in pending)
         results = joblib.Parallel(n_jobs=jobs or joblib.cpu_count(), return_as="generator_unordered")(tasks)
-        bar = tqdm(results, desc=feature_set, total=len(wavs), initial=len(features), unit=" utterances", disable=not progress)
+        bar = tqdm(
+            results, desc=feature_set, total=len(wavs), initial=len(features), unit=" utterances", disable=not progress
+        )
         with _open_cache(cache) as file:
             for wav, key, vector, note, failure in bar:
                 if failure:
@@ -66,10 +71,32 @@ def extract_files(wavs, feature_set, cache, emo_large_conf=None, jobs=None, prog
 def _extract_file(wav, feature_set, config, settings):
     """(path, cache key, features, note, failure) of one file; runs in a worker process."""
     try:
-        signal, note = read_wav(wav)
-        return wav, _key(wav, settings), extract(signal, feature_set, config), note, None
+        samples, note = read_wav(wav)
+        with _interrupts_held():
+            vector = extract(samples, feature_set, config)
+        return wav, _key(wav, settings), vector, note, None
     except InputError as error:
         return wav, None, None, None, str(error)
+
+
+@contextlib.contextmanager
+def _interrupts_held():
+    """Lets Ctrl-C wait until the block ends.
+
+    openSMILE hands over each frame through a callback from C, where Python drops exceptions: an interrupt in there
+    would be lost, and with it a frame, so that the features were wrong.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Python interrupts the main thread alone
+        return
+    came = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: came.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if came:
+            signal.raise_signal(signal.SIGINT)
 
 
 def _key(wav, settings):
@@ -97,7 +124,9 @@ def _append(file, path, key, vector, note):
         file.write(json.dumps({"key": key, "note": note, "features": packed}).encode("ascii") + b"\n")
         file.flush()
     except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror}); the utterances finished so far are kept") from error
+        raise InputError(
+            f"{path}: cannot be written ({error.strerror}); the utterances finished so far are kept"
+        ) from error
 
 
 def _read_cache(path, num_features):
@@ -111,7 +140,7 @@ def _read_cache(path, num_features):
                 entry = json.loads(line)
                 vector = np.frombuffer(base64.b64decode(entry["features"], validate=True), "<f4")
                 key, note = entry["key"], entry["note"]
-            except (ValueError, KeyError, TypeError):
+            except (ValueError, KeyError, TypeError, RecursionError):
                 continue
             if vector.shape == (num_features,) and np.isfinite(vector).all() and isinstance(key, str):
                 done[key] = vector, note

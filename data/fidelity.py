@@ -35,7 +35,7 @@ PUBLISHED = {
 }
 # What a difference means for the results, by how the quantity's name begins.
 _MEANINGS = {
-    "utterances": "the networks learn from, or are scored on, other utterances than the paper's; see what was left out above",
+    "utterances": "training or test has other utterances than the paper's; what was left out is named above",
     "dialogs": "whole dialogs are missing or added, so contexts and scores are not the paper's",
     "longest": "the longest context is not the paper's, so an utterance of that dialog is missing or added",
     "ties": "votes differ from Table 5's, so targets, and which utterances are scored, are not the paper's",
@@ -82,12 +82,19 @@ def fidelity_table(found, published=None):
     """
     width = max(map(len, found))
     if published is None:
-        return "\n".join([f"{'quantity':<{width}}  {'found':>9}", *(f"{name:<{width}}  {number:>9}" for name, number in found.items())])
+        return "\n".join(
+            [
+                f"{'quantity':<{width}}  {'found':>9}",
+                *(f"{name:<{width}}  {number:>9}" for name, number in found.items()),
+            ]
+        )
     lines = [f"{'quantity':<{width}}  {'found':>9}  {'published':>9}"]
     differences = []
     for name, number in found.items():
         same = number == published[name]
         lines.append(f"{name:<{width}}  {number:>9}  {published[name]:>9}{'' if same else '  differs'}")
         if not same:
-            differences.append(f"difference: {name}: {number} instead of {published[name]}: {_MEANINGS[name.split()[0]]}")
+            differences.append(
+                f"difference: {name}: {number} instead of {published[name]}: {_MEANINGS[name.split()[0]]}"
+            )
     return "\n".join([*lines, *(differences or [f"all {len(found)} numbers are the published ones"])])

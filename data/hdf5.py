@@ -28,7 +28,8 @@ def open_hdf5(path, advice):
     except PermissionError as error:
         raise InputError(f"{path}: no permission to read it") from error
     except Exception as error:  # h5py raises many types on damaged files
-        raise InputError(f"{path}: not a readable HDF5 file, or truncated ({error}); {advice}") from error
+        reason = " ".join(str(error).split())  # HDF5 puts the date, with a line end, into some
+        raise InputError(f"{path}: not a readable HDF5 file, or truncated ({reason}); {advice}") from error
 
 
 def plain_dataset(path, file, name):
@@ -51,5 +52,7 @@ def plain_dataset(path, file, name):
     if dataset.is_virtual or dataset.external:
         raise InputError(f"{path}: '{name}' keeps its data in another file; such files are refused")
     if dataset.size * dataset.dtype.itemsize > LARGEST_RATIO * max(file.id.get_filesize(), 1):
-        raise InputError(f"{path}: '{name}' declares {dataset.shape} values, more than the file can hold; it is damaged")
+        raise InputError(
+            f"{path}: '{name}' declares {dataset.shape} values, more than the file can hold; it is damaged"
+        )
     return dataset

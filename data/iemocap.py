@@ -41,7 +41,9 @@ _LONGEST_TRANSCRIPT = 10_000  # characters; the longest real one has about 500
 _DIALOG = r"(?P<dialog>Ses0(?P<session>[1-5])[FM]_(?:impro|script)[0-9]{2}(?:_[0-9])?[a-z]?)"
 _DIALOG_ID = re.compile(_DIALOG)
 _UTTERANCE_ID = re.compile(_DIALOG + r"_(?P<gender>[FM])(?P<turn>[0-9]{3})")
-_HEADER = re.compile(r"\[(?P<start>\S+) - (?P<end>\S+)\]\t(?P<utterance>\S+)\t(?P<majority>\S+)\t\[(?P<attributes>[^\]]*)\]")
+_HEADER = re.compile(
+    r"\[(?P<start>\S+) - (?P<end>\S+)\]\t(?P<utterance>\S+)\t(?P<majority>\S+)\t\[(?P<attributes>[^\]]*)\]"
+)
 _RATER = re.compile(r"C-(?P<kind>[EFM])(?P<number>[0-9]+):(?P<tags>[^(]*)(?P<comment>\(.*)?")
 _ATTRIBUTES = re.compile(r"A-(?P<kind>[EFM])(?P<number>[0-9]+):")
 _TIME = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})?")
@@ -121,7 +123,9 @@ def find_release(folder):
             return release
         if len(missing) < len(SESSIONS):
             raise InputError(f"{release}: {', '.join(missing)} missing; the split needs Session1 to Session5")
-    raise InputError(f"{folder}: not an IEMOCAP release (no Session1 to Session5 in it); give the folder IEMOCAP_full_release")
+    raise InputError(
+        f"{folder}: not an IEMOCAP release (no Session1 to Session5 in it); give the folder IEMOCAP_full_release"
+    )
 
 
 def _read_session(folder, session, with_wavs):
@@ -142,7 +146,9 @@ def _read_session(folder, session, with_wavs):
         utterances += found
         notes += said
     if not utterances:
-        raise InputError(f"{ratings_folder}: no usable utterance of session {session}; {notes[0] if notes else 'it has no dialog'}")
+        raise InputError(
+            f"{ratings_folder}: no usable utterance of session {session}; {notes[0] if notes else 'it has no dialog'}"
+        )
     return utterances, notes
 
 
@@ -270,7 +276,10 @@ def parse_ratings(content, path):
         if block["raters"] < _FEWEST_RATERS:
             notes.append(f"{utterance_id}: {block['raters']} external raters instead of {_FEWEST_RATERS} or more; kept")
         ratings[utterance_id] = Rating(
-            block["start_s"], block["end_s"], _votes(block["tags"], external=True), _votes(block["tags"], external=False)
+            block["start_s"],
+            block["end_s"],
+            _votes(block["tags"], external=True),
+            _votes(block["tags"], external=False),
         )
     return ratings, notes
 
@@ -280,7 +289,10 @@ def _open_block(header, number, path, faults):
     utterance_id = header["utterance"]
     match = _UTTERANCE_ID.fullmatch(utterance_id)
     if not match or match["dialog"] != path.stem:
-        raise InputError(f"{path}, line {number}: utterance {utterance_id[:80]!r} is not of dialog {path.stem}; the file is damaged or misnamed")
+        raise InputError(
+            f"{path}, line {number}: utterance {utterance_id[:80]!r} is not of dialog {path.stem}; "
+            "the file is damaged or misnamed"
+        )
     start_s, end_s = _seconds(header["start"]), _seconds(header["end"])
     if not 0 <= start_s < end_s <= _LONGEST_TIME_S:  # false for NaN, too
         span = f"[{header['start'][:40]} - {header['end'][:40]}]"
@@ -297,7 +309,8 @@ def _count_tags(rater, block, number, path, faults):
     if block["id"] is None:
         return
     external = rater["kind"] == "E"  # F and M are the actors' own reports
-    tags = [tag.strip() for tag in rater["tags"].split(";") if tag.strip()]
+    # A rater who left the field empty shows as nothing but separators.
+    tags = [tag.strip() for tag in rater["tags"].split(";") if tag.strip(" \t:")]
     for tag in tags:
         if tag not in EMOTION_OF_TAG:
             faults[block["id"]].append(f"{path}, line {number}: unknown tag {tag[:40]!r}")
@@ -339,7 +352,10 @@ def parse_turns(content, path):
             notes.append(f"{path}, line {number}: not a turn of the form '<utterance> [start-end]: words'; not read")
             continue
         if match["dialog"] != path.stem:
-            raise InputError(f"{path}, line {number}: utterance {turn['utterance']} is not of dialog {path.stem}; the file is misnamed")
+            raise InputError(
+                f"{path}, line {number}: utterance {turn['utterance']} is not of dialog {path.stem}; "
+                "the file is misnamed"
+            )
         utterance_id, words = turn["utterance"], turn["words"].strip()
         fault = _transcript_fault(words)
         if utterance_id in seen:

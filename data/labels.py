@@ -9,7 +9,18 @@ import numpy as np
 from data.files import InputError
 
 # The order of every vector and matrix (released code).
-EMOTIONS = ("neutral", "exciting", "sadness", "frustration", "happiness", "angry", "other", "surprised", "disgust", "fear")
+EMOTIONS = (
+    "neutral",
+    "exciting",
+    "sadness",
+    "frustration",
+    "happiness",
+    "angry",
+    "other",
+    "surprised",
+    "disgust",
+    "fear",
+)
 
 # Speaker-independent split of the paper, by session.
 TRAIN_SESSIONS, DEV_SESSION, TEST_SESSION = (1, 2, 5), 3, 4
@@ -84,5 +95,7 @@ def split_sessions(session, train=TRAIN_SESSIONS, dev=(DEV_SESSION,), test=(TEST
         missing = [number for number in sessions if number not in session]
         if missing:
             present = sorted({int(number) for number in session})
-            raise InputError(f"no utterance of session {missing[0]} ({name}) in the corpus, which has sessions {present}")
+            raise InputError(
+                f"no utterance of session {missing[0]} ({name}) in the corpus, which has sessions {present}"
+            )
     return indices

@@ -37,7 +37,9 @@ def prepare_iemocap(release, out, audio="egemaps_lld", emo_large_conf=None, jobs
     _prepare_release(release, out, "IEMOCAP", audio, emo_large_conf, jobs, progress, PUBLISHED)
 
 
-def prepare_sample(out, audio="egemaps_lld", emo_large_conf=None, jobs=None, progress=True, overwrite=False, release_out=None):
+def prepare_sample(
+    out, audio="egemaps_lld", emo_large_conf=None, jobs=None, progress=True, overwrite=False, release_out=None
+):
     """Makes the miniature corpus and prepares it through the same parser and extractor as the real one.
 
     Args:
@@ -80,7 +82,9 @@ def _prepare_release(release, out, name, audio, emo_large_conf, jobs, progress, 
         if utterance.wav in said:
             notes.append(f"{utterance.utterance_id}: {said[utterance.wav]}; kept")
         if utterance.wav in failures:
-            notes.append(f"{utterance.utterance_id} left out: {failures[utterance.wav]}; the scores cover one utterance fewer")
+            notes.append(
+                f"{utterance.utterance_id} left out: {failures[utterance.wav]}; the scores cover one utterance fewer"
+            )
     kept = [utterance for utterance in utterances if utterance.wav not in failures]
     if not kept:
         raise InputError(f"{release}: no utterance with usable audio; {notes[-1]}")
@@ -88,7 +92,10 @@ def _prepare_release(release, out, name, audio, emo_large_conf, jobs, progress, 
     found = find_numbers(corpus)
     write_corpus(out, corpus)
     if failures:
-        print(f"{len(failures)} files failed; {cache} is kept, so that after mending them the same command with --overwrite is quick")
+        print(
+            f"{len(failures)} files failed; {cache} is kept, so that after mending them "
+            "the same command with --overwrite is quick"
+        )
     else:
         cache.unlink(missing_ok=True)
     for note in notes:
@@ -162,12 +169,21 @@ def _parser():
     corpora = parser.add_subparsers(dest="corpus", required=True, metavar="corpus")
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--out", required=True, type=Path, metavar="FILE", help="the corpus file to write (HDF5)")
-    common.add_argument("--audio", choices=FEATURE_SETS, default="egemaps_lld", help="feature set: egemaps_lld, 46 columns; emo_large, the paper's 6552 (default: %(default)s)")
+    common.add_argument(
+        "--audio",
+        choices=FEATURE_SETS,
+        default="egemaps_lld",
+        help="feature set: egemaps_lld, 46 columns; emo_large, the paper's 6552 (default: %(default)s)",
+    )
     common.add_argument("--emo-large-conf", type=Path, metavar="PATH", help="openSMILE's config/misc/emo_large.conf")
-    common.add_argument("--jobs", type=_positive, metavar="N", help="processes for the audio features (default: all cores)")
+    common.add_argument(
+        "--jobs", type=_positive, metavar="N", help="processes for the audio features (default: all cores)"
+    )
     common.add_argument("--overwrite", action="store_true", help="replace an existing FILE")
     iemocap = corpora.add_parser("iemocap", parents=[common], help="the IEMOCAP release")
-    iemocap.add_argument("--release", required=True, type=Path, metavar="DIR", help="IEMOCAP_full_release or the folder that holds it")
+    iemocap.add_argument(
+        "--release", required=True, type=Path, metavar="DIR", help="IEMOCAP_full_release or the folder that holds it"
+    )
     sample = corpora.add_parser("sample", parents=[common], help="a made-up miniature, no corpus needed")
     sample.add_argument("--release-out", type=Path, metavar="DIR", help="keep the made-up release in DIR")
     return parser

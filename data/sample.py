@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from data.audio import SAMPLE_RATE_HZ
+from data.files import InputError
 from data.iemocap import EMOTION_OF_TAG, SESSIONS
 
 NAME = "miniature (made up)"
@@ -34,8 +35,30 @@ _CUES = {
 _MAIN = tuple(_CUES)
 _RARE = ("other", "surprised", "disgust", "fear")
 # Dialogs of each session and the emotion that prevails in each, before they are dealt out.
-_DIALOGS = ("F_impro01", "F_impro02", "F_impro03", "F_script01_1", "F_script01_2", "M_impro01", "M_impro05a", "M_impro05b", "M_script01_1", "M_script01_1b")
-_PREVAILING = ("neutral", "neutral", "frustration", "frustration", "angry", "angry", "sadness", "sadness", "exciting", "happiness")
+_DIALOGS = (
+    "F_impro01",
+    "F_impro02",
+    "F_impro03",
+    "F_script01_1",
+    "F_script01_2",
+    "M_impro01",
+    "M_impro05a",
+    "M_impro05b",
+    "M_script01_1",
+    "M_script01_1b",
+)
+_PREVAILING = (
+    "neutral",
+    "neutral",
+    "frustration",
+    "frustration",
+    "angry",
+    "angry",
+    "sadness",
+    "sadness",
+    "exciting",
+    "happiness",
+)
 _SHORTEST_DIALOG, _LONGEST_DIALOG = 7, 12  # utterances
 _PERSISTENCE = 0.94  # chance that an utterance has its dialog's prevailing emotion
 _EMPTY_WORDS = 0.12  # chance that the words say nothing of the subject
@@ -47,19 +70,39 @@ _AGREEMENT, _SECOND_TAG, _SELF_REPORT = 0.85, 0.06, 0.25  # chances per rater, e
 _OPENINGS = ("", "", "well", "you know", "so", "listen", "i mean")
 _SUBJECTS = {
     "trouble": (
-        "they lost my letter again", "the machine is broken and nobody will fix it", "you never listen to me",
-        "this is the wrong form", "i waited in that line for nothing", "it is not fair", "stop telling me what to do",
-        "you always forget the money", "i cannot stand this mess", "nobody here does the job right",
+        "they lost my letter again",
+        "the machine is broken and nobody will fix it",
+        "you never listen to me",
+        "this is the wrong form",
+        "i waited in that line for nothing",
+        "it is not fair",
+        "stop telling me what to do",
+        "you always forget the money",
+        "i cannot stand this mess",
+        "nobody here does the job right",
     ),
     "joy": (
-        "we won the big game", "they said yes to our wedding", "i love this wonderful house", "the baby is so beautiful",
-        "we are going to the beach with friends", "my sister got the prize", "what a lovely surprise party",
-        "i passed with the best marks", "that song makes me smile", "i am so glad that you are here",
+        "we won the big game",
+        "they said yes to our wedding",
+        "i love this wonderful house",
+        "the baby is so beautiful",
+        "we are going to the beach with friends",
+        "my sister got the prize",
+        "what a lovely surprise party",
+        "i passed with the best marks",
+        "that song makes me smile",
+        "i am so glad that you are here",
     ),
     "everyday": (
-        "the bus leaves at nine", "he lived on the corner for years", "i put the box on the table",
-        "there was rain in the morning", "we used to walk by the river", "the shop is closed today",
-        "she kept the keys in a drawer", "i have been at home since monday", "the old road goes past the school",
+        "the bus leaves at nine",
+        "he lived on the corner for years",
+        "i put the box on the table",
+        "there was rain in the morning",
+        "we used to walk by the river",
+        "the shop is closed today",
+        "she kept the keys in a drawer",
+        "i have been at home since monday",
+        "the old road goes past the school",
         "he read the paper every evening",
     ),
     "neutral": ("that is fine with me", "it is just normal"),
@@ -68,8 +111,16 @@ _SUBJECTS = {
     "frustration": ("i am tired of trying", "it never works for me"),
     "happiness": ("i feel happy today", "life is good"),
     "angry": ("i hate you", "get out of my face"),
-    "nothing": ("okay", "yes i see", "let me think about it", "what did you say", "maybe", "all right then", "i do not know"),
-}  # fmt: skip
+    "nothing": (
+        "okay",
+        "yes i see",
+        "let me think about it",
+        "what did you say",
+        "maybe",
+        "all right then",
+        "i do not know",
+    ),
+}
 _ENDINGS = ("", "", "", "right", "really", "after all")
 
 # Voice per arousal: pitch as a factor of the speaker's, its movement, level in dB, syllables per second, brightness.
@@ -82,7 +133,14 @@ _PITCH_HZ = {"F": 205, "M": 120}
 _VOWELS_HZ = ((730, 1090, 2440), (530, 1840, 2480), (390, 1990, 2550), (570, 840, 2410), (440, 1020, 2240))
 _BANDWIDTHS_HZ = (80, 110, 160)
 _TAG_OF_EMOTION = {emotion: tag for tag, emotion in EMOTION_OF_TAG.items()}
-_MAJORITY_CODE = {"neutral": "neu", "exciting": "exc", "sadness": "sad", "frustration": "fru", "happiness": "hap", "angry": "ang"}
+_MAJORITY_CODE = {
+    "neutral": "neu",
+    "exciting": "exc",
+    "sadness": "sad",
+    "frustration": "fru",
+    "happiness": "hap",
+    "angry": "ang",
+}
 
 
 @dataclass(frozen=True)
@@ -106,8 +164,22 @@ def write_release(folder, seed=0):
 
     Returns:
         The path of IEMOCAP_full_release.
+
+    Raises:
+        InputError: a release is there already, or the folder cannot be written.
     """
     release = Path(folder) / "IEMOCAP_full_release"
+    if release.exists():
+        raise InputError(f"{release}: there already; give another folder for the made-up release")
+    try:
+        _write_sessions(release, seed)
+    except OSError as error:
+        raise InputError(f"{release}: cannot be written ({error.strerror})") from error
+    return release
+
+
+def _write_sessions(release, seed):
+    """All files of the release; each session has its own random numbers."""
     for session in SESSIONS:
         rng = np.random.default_rng([seed, session])
         pitch_hz = {gender: base * rng.uniform(0.9, 1.1) for gender, base in _PITCH_HZ.items()}
@@ -116,8 +188,9 @@ def write_release(folder, seed=0):
             dialog_id = f"Ses0{session}{name}"
             turns = _dialog(rng, dialog_id, str(emotion))
             _write_dialog(release / f"Session{session}", dialog_id, turns, rng, pitch_hz)
-    _write(release / "README.txt", "A made-up miniature in the layout of the IEMOCAP release. Not the IEMOCAP corpus.\n")
-    return release
+    _write(
+        release / "README.txt", "A made-up miniature in the layout of the IEMOCAP release. Not the IEMOCAP corpus.\n"
+    )
 
 
 def _dialog(rng, dialog_id, prevailing):
@@ -181,12 +254,20 @@ def _write_dialog(session_folder, dialog_id, turns, rng, pitch_hz):
     ratings = session_folder / "dialog" / "EmoEvaluation"
     # As in the release: one speaker's turns first, then the other's.
     by_speaker = sorted(turns, key=lambda turn: (turn.gender, turn.start_s))
-    _write(ratings / f"{dialog_id}.txt", "% [START_TIME - END_TIME] TURN_NAME EMOTION [V, A, D]\n\n" + "\n".join(map(_block, by_speaker)))
+    _write(
+        ratings / f"{dialog_id}.txt",
+        "% [START_TIME - END_TIME] TURN_NAME EMOTION [V, A, D]\n\n" + "\n".join(map(_block, by_speaker)),
+    )
     for folder, suffix in (("Categorical", "e2_cat"), ("Attribute", "e2_atr"), ("Self-evaluation", "f1_cat")):
         _write(ratings / folder / f"{dialog_id}_{suffix}.txt", f"{turns[0].utterance_id} :Other; ()\n")
     lines = [f"{turn.utterance_id} [{turn.start_s:08.4f}-{turn.end_s:08.4f}]: {turn.words}" for turn in turns]
     end_s = turns[-1].end_s
-    lines += ["M: Yeah.", "F:Umm.", f"{dialog_id}_FXX0 [{end_s:08.4f}-{end_s + 1:08.4f}]: Hm.", f"{dialog_id}_MXX1 [{end_s:08.4f}-{end_s + 2:08.4f}]: Oh."]
+    lines += [
+        "M: Yeah.",
+        "F:Umm.",
+        f"{dialog_id}_FXX0 [{end_s:08.4f}-{end_s + 1:08.4f}]: Hm.",
+        f"{dialog_id}_MXX1 [{end_s:08.4f}-{end_s + 2:08.4f}]: Oh.",
+    ]
     _write(session_folder / "dialog" / "transcriptions" / f"{dialog_id}.txt", "\n".join(lines) + "\n")
     wavs = session_folder / "sentences" / "wav" / dialog_id
     wavs.mkdir(parents=True, exist_ok=True)

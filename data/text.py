@@ -78,7 +78,7 @@ def read_glove(path, words, dim=WORD_DIM):
             if number == 0:
                 raise InputError(f"{path}: empty; expected lines of a word and {dim} numbers")
     except UnicodeDecodeError as error:
-        raise InputError(f"{path}, line {number + 1}: not UTF-8 text") from error
+        raise InputError(f"{path}, line {number}: not UTF-8 text") from error
     except ValueError as error:
         raise InputError(f"{path}, line {number}: not a word and {dim} numbers ({error})") from error
     except OSError as error:

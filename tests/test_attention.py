@@ -8,7 +8,7 @@ from keras import ops
 from attention import MutualCorrelationAttention, SubViewAttention
 
 # All sizes differ, so that a swap of axes fails.
-B, H, F, V, D, O = 2, 5, 3, 4, 6, 7
+B, H, F, V, D, OUT = 2, 5, 3, 4, 6, 7
 
 
 def softmax(scores):
@@ -62,11 +62,11 @@ def weights_by_name(layer):
 @pytest.mark.parametrize("causal", [False, True])
 def test_sub_view_attention_equals_loops(causal):
     (x,) = arrays((B, H, F))
-    layer = SubViewAttention(V, D, output_dim=O, causal=causal)
+    layer = SubViewAttention(V, D, output_dim=OUT, causal=causal)
     outputs, scores = layer(x, return_scores=True)
     w = weights_by_name(layer)
     visible = np.tril(np.ones((H, H), bool)) if causal else None
-    assert outputs.shape == (B, H, O) and scores.shape == (B, V, H, H)
+    assert outputs.shape == (B, H, OUT) and scores.shape == (B, V, H, H)
     for b in range(B):
         rows, expected_scores = reference_attention(x[b] @ w["query"], x[b] @ w["key"], x[b] @ w["value"], V, visible)
         np.testing.assert_allclose(outputs[b], rows @ w["output"], atol=1e-5)
@@ -78,13 +78,13 @@ def test_sub_view_attention_equals_loops(causal):
 @pytest.mark.parametrize("causal", [False, True])
 def test_mutual_correlation_equals_loops(update, factor, causal):
     audio, text = arrays((B, H, F), (B, H, F + 2))
-    layer = MutualCorrelationAttention(V, D, output_dim=O, update=update, factor=factor, causal=causal)
+    layer = MutualCorrelationAttention(V, D, output_dim=OUT, update=update, factor=factor, causal=causal)
     outputs = layer([audio, text])
     visible = np.tril(np.ones((H, H), bool)) if causal else None
     for b in range(B):
         expected = reference_correlation(audio[b], text[b], weights_by_name(layer), update, V, visible)
         for ours, theirs in zip(outputs, expected, strict=True):
-            assert ours.shape == (B, H, O)
+            assert ours.shape == (B, H, OUT)
             np.testing.assert_allclose(ours[b], theirs, atol=1e-5)
 
 

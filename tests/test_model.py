@@ -102,9 +102,14 @@ def test_text_branch_equals_padded_branch():
 
 
 # Figure 4, per layer and modality: three input maps, one output map, factor, batch norm; then Dense 64 -> 10.
-PAPER_PARAMETERS = 64 * 10 + 10 + 2 * sum(
-    3 * width_in * width + width * width + view * view + 4 * width
-    for width_in, width, view in ((200, 200, 20), (200, 128, 16), (128, 64, 16), (64, 32, 8))
+PAPER_PARAMETERS = (
+    64 * 10
+    + 10
+    + 2
+    * sum(
+        3 * width_in * width + width * width + view * view + 4 * width
+        for width_in, width, view in ((200, 200, 20), (200, 128, 16), (128, 64, 16), (64, 32, 8))
+    )
 )
 
 
@@ -183,7 +188,7 @@ def test_golden_predictions_of_the_authors_layers(shared):
 
 def write_released_file(path, rng, whole_model=False):
     """A Keras 2 weight file in the authors' layout: layers by order, suffixes that do not start at 0."""
-    shapes = [(name, (200, 200)) for name in "WQ_a WK_a WV_a WO_a WQ_t WK_t WV_t WO_t".split()]
+    shapes = [(name, (200, 200)) for name in ["WQ_a", "WK_a", "WV_a", "WO_a", "WQ_t", "WK_t", "WV_t", "WO_t"]]
     attention = [*shapes, ("WF_t", (20, 20)), ("WF_a", (20, 20))]
 
     def norm(width):

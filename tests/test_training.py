@@ -1,0 +1,200 @@
+"""The scripts as users run them: train and evaluate the miniature corpus, stop and resume, bad input."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import h5py
+import numpy as np
+import pytest
+from conftest import ROOT, run_script
+
+from data.corpus import read_corpus
+from data.files import sha256
+from data.labels import EMOTIONS, split_sessions, vote_shares
+from metrics import confusion_matrix
+
+# Those that train.py takes for the miniature corpus by itself.
+SETTINGS = ("--epochs", 20, "--batch-size", 16, "--learning-rate", 1e-3)
+RESULT_FILES = (
+    "text.weights.h5",
+    "audio.weights.h5",
+    "fusion.weights.h5",
+    "history.csv",
+    "vocabulary.json",
+    "scaler.json",
+)
+
+
+@pytest.fixture(scope="module")
+def trained(miniature, tmp_path_factory):
+    """A finished and evaluated run."""
+    folder = tmp_path_factory.mktemp("run") / "run"
+    done = run_script("train.py", "--corpus", miniature, "--run", folder, *SETTINGS)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.rstrip().endswith(f"python evaluate.py {folder}")
+    done = run_script("evaluate.py", folder)
+    assert done.returncode == 0, done.stderr
+    (folder / "printed.txt").write_text(done.stdout)
+    return folder
+
+
+def test_text_and_audio_together_beat_each_alone(trained):
+    results = json.loads((trained / "results.json").read_text())
+    text, audio = (results["branches"][stage]["accuracy_10"] for stage in ("text", "audio"))
+    assert results["accuracy_10"] > max(text, audio)
+    assert min(text, audio) > results["majority_accuracy"]
+
+
+def test_results_agree_with_the_predictions(trained, miniature):
+    """The confusion matrix is counted again from predictions.csv and the corpus file, and stands in the print-out."""
+    corpus, results = read_corpus(miniature), json.loads((trained / "results.json").read_text())
+    with open(trained / "predictions.csv", encoding="utf-8", newline="") as file:
+        header, *rows = csv.reader(file)
+    assert header == ["utterance_id", *EMOTIONS]
+    test = split_sessions(corpus.session)["test"]
+    assert [row[0] for row in rows] == list(corpus.utterance_id[test])
+    shares = vote_shares(corpus.votes_external, corpus.votes_self)[test]
+    matrix = confusion_matrix(shares, np.array([row[1:] for row in rows], "float64"))
+    np.testing.assert_array_equal(matrix, results["confusion_matrix"])
+    printed = (trained / "printed.txt").read_text()
+    assert printed.startswith(f"acc:{matrix.trace() / matrix.sum()}\nfinal result:\n")
+    assert "made up" in printed and "made up" in results["protocol"]["corpus"]
+    assert results["protocol"]["test_session"] == 4 and results["protocol"]["seed"] == 0
+    assert (trained / "confusion_matrix.png").stat().st_size > 10_000
+
+
+def test_run_folder_says_what_made_it(trained, miniature):
+    run = json.loads((trained / "run.json").read_text())
+    assert run["emotions"] == list(EMOTIONS) and run["settings"]["epochs"] == 20
+    assert run["corpus"]["sha256"] == sha256(miniature) and run["backend"] and run["software"]["keras"]
+    assert {name: sha256(trained / name) for name in run["files"]} == run["files"]
+    with open(trained / "history.csv", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    for stage in ("text", "audio", "fusion"):
+        dev = [float(row["dev_loss"]) for row in rows if row["stage"] == stage]
+        assert len(dev) == 20 and run["stages"][stage]["best_dev_loss"] == min(dev)
+        assert run["stages"][stage]["best_epoch"] == 1 + int(np.argmin(dev))
+    assert (trained / "training_curves.png").exists() and any((trained / "tensorboard" / "fusion").iterdir())
+    assert not list(trained.glob("*.state-*"))
+
+
+def start_training(folder, *arguments):
+    command = [sys.executable, "train.py", "--run", folder, *map(str, arguments)]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for(process, words):
+    """Reads the output until a line begins with `words`."""
+    for line in process.stdout:
+        if line.split()[: len(words)] == words:
+            return
+    raise AssertionError(f"no line {words}: {process.stderr.read()}")
+
+
+def test_stopped_and_killed_run_ends_with_the_same_bytes(trained, miniature, tmp_path):
+    """SIGTERM in the text stage, SIGKILL in the fusion stage, the newest state damaged: same files in the end."""
+    folder = tmp_path / "run"
+    process = start_training(folder, "--corpus", miniature, *SETTINGS)
+    wait_for(process, ["text", "3/20"])
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM and f"python train.py --run {folder} --resume" in said
+
+    process = start_training(folder, "--resume")
+    wait_for(process, ["fusion", "4/20"])
+    refused = run_script("train.py", "--run", folder, "--resume")
+    assert refused.returncode == 2 and "another train.py" in refused.stderr
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=60)
+    newest = max(folder.glob("fusion.state-*.h5"), key=lambda path: path.stat().st_mtime_ns)
+    os.truncate(newest, newest.stat().st_size // 2)
+
+    done = run_script("train.py", "--run", folder, "--resume")
+    assert done.returncode == 0, done.stderr
+    assert "damaged state left aside" in done.stderr and newest.name in done.stderr
+    for name in RESULT_FILES:
+        assert (folder / name).read_bytes() == (trained / name).read_bytes(), name
+
+
+def test_not_a_number_names_the_batch_and_keeps_the_state(tmp_path, miniature):
+    """A learning rate far too high: the loss overflows within an epoch or two."""
+    done = run_script(
+        "train.py", "--corpus", miniature, "--run", tmp_path / "run", "--modality", "audio", "--learning-rate", 1e38
+    )
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert "audio, epoch" in done.stderr and "the loss is" in done.stderr and "Ses0" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--modality", "text", "--factor", "none"), "no correlation factor"),
+        (("--modality", "audio", "--no-context"), "no context"),
+        (("--epochs", "0"), "--epochs must be positive"),
+        (("--resume", "--seed", "1"), "--resume goes with --run"),
+        (("--corpus", "absent.h5"), "absent.h5: no such file"),
+        (("--dev-session", "4"), "session 4 is in more than one"),
+    ],
+)
+def test_mistakes_get_one_line(arguments, message, miniature, tmp_path):
+    corpus = () if "--corpus" in arguments or "--resume" in arguments else ("--corpus", miniature)
+    done = run_script("train.py", *corpus, "--run", tmp_path / "run", *arguments)
+    assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_existing_folder_is_refused(trained, miniature):
+    done = run_script("train.py", "--corpus", miniature, "--run", trained)
+    assert done.returncode == 2 and "exists already" in done.stderr
+
+
+def test_corpus_that_does_not_fit_is_refused(trained, miniature, tmp_path):
+    other = tmp_path / "other.h5"
+    other.write_bytes(miniature.read_bytes())
+    with h5py.File(other, "r+") as file:
+        names, audio = file["audio"].attrs["names"], file["audio"][()]
+        del file["audio"]
+        file["audio"] = audio[:, :40]
+        file["audio"].attrs["names"] = names[:40]
+    done = run_script("evaluate.py", trained, "--corpus", other, "--out", tmp_path / "out")
+    assert done.returncode == 2 and "40 columns" in done.stderr and "Traceback" not in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_changed_checkpoint_is_refused(trained, tmp_path):
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for path in trained.iterdir():
+        if path.is_file():
+            (copy / path.name).write_bytes(path.read_bytes())
+    weights = bytearray((copy / "audio.weights.h5").read_bytes())
+    weights[-1] ^= 1
+    (copy / "audio.weights.h5").write_bytes(weights)
+    done = run_script("evaluate.py", copy)
+    assert done.returncode == 2 and "audio.weights.h5: changed" in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("script", ["train.py", "evaluate.py"])
+def test_help_imports_no_framework(script):
+    code = (
+        "import runpy, sys; sys.argv = ['x', '--help']\n"
+        f"try: runpy.run_path({script!r}, run_name='__main__')\n"
+        "except SystemExit: pass\n"
+        "print(sorted({'keras', 'tensorflow', 'jax', 'torch', 'sklearn', 'matplotlib'} & set(sys.modules)))"
+    )
+    assert run_script("-c", code).stdout.rstrip().endswith("[]")
+
+
+def test_repository_holds_no_corpus_material():
+    """No utterance id of IEMOCAP in a tracked file, beyond the made-up ones of code and tests."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    for name in filter(None, listed.stdout.split("\0")):
+        if name.endswith((".csv", ".json", ".h5", ".md", ".txt")):
+            content = (ROOT / name).read_bytes()
+            assert b"Ses0" not in content, f"{name} holds what looks like utterance ids"
