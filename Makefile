@@ -5,9 +5,8 @@ BIN = .venv/bin
 .PHONY: reproduce test lint clean
 
 reproduce: .venv/ready  ## the whole job on the made-up miniature corpus
-	$(BIN)/python -m data.prepare sample --out runs/miniature.h5 --overwrite
 	rm -rf runs/miniature
-	$(BIN)/python train.py --corpus runs/miniature.h5 --run runs/miniature
+	$(BIN)/python train.py --run runs/miniature
 	$(BIN)/python evaluate.py runs/miniature
 
 test: .venv/ready-dev lint  ## linter and test suite
