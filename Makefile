@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: reproduce test lint clean
+.PHONY: reproduce test stress lint clean
 
 reproduce: .venv/ready  ## the whole job on the made-up miniature corpus
 	rm -rf runs/miniature
@@ -11,6 +11,9 @@ reproduce: .venv/ready  ## the whole job on the made-up miniature corpus
 
 test: .venv/ready-dev lint  ## linter and test suite
 	$(BIN)/python -m pytest
+
+stress: .venv/ready-dev  ## random kills and thousands of fuzz cases; says what it compared
+	$(BIN)/python -m pytest -s -m "stress or fuzz" --hypothesis-profile stress --hypothesis-show-statistics
 
 lint: .venv/ready-dev
 	$(BIN)/ruff check .

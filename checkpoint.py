@@ -9,19 +9,37 @@ settings, and arrays are copied in after their names, shapes and types are check
     shares = recogniser.predict_dialog(transcripts, audio_features)  # (h, 10) vote shares
 """
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, fields
 from pathlib import Path
 
-import h5py
 import numpy as np
 
 from data.contexts import dialog_contexts
 from data.corpus import dialog_slices
-from data.files import InputError, atomic_path, read_json, sha256
-from data.hdf5 import open_hdf5, plain_dataset
+from data.files import InputError, read_json, sha256
+from data.hdf5 import atomic_hdf5, open_hdf5, plain_dataset
 from data.text import WORD_DIM, token_ids
 
 RUN_FORMAT, RUN_FORMAT_VERSION = "mcaf-run", 1
+# What loading and resuming rely on; `Settings` of train.py says what "settings" must hold.
+_FIELDS = {
+    "format_version": int,
+    "settings": dict,
+    "emotions": list,
+    "context_length": int,
+    "corpus": dict,
+    "glove": dict | None,
+    "branches": str | None,
+    "stages": dict,
+    "files": dict,
+}
+_CORPUS_FIELDS = {"name": str, "path": str, "sha256": str, "audio_feature_set": str, "num_audio_features": int}
+_GLOVE_FIELDS = {"path": str, "sha256": str}
+_STAGE_FIELDS = {"epochs": int, "best_epoch": int, "best_dev_loss": float, "seconds": float}
+_INPUT_FILES = {"text": "vocabulary.json", "audio": "scaler.json"}
+_LONGEST_CONTEXT = 100_000  # utterances of a dialog
+_FILE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}")
 _ADVICE = "train again, or fetch the checkpoint again"
 
 
@@ -58,19 +76,25 @@ class Scaler:
             InputError: the lists are missing, differ in length, or hold what is no finite number, or a scale <= 0.
         """
         content = read_json(path)
+        kinds = {"names": (str,), "mean": (int, float), "scale": (int, float)}
+        for key, kind in kinds.items():
+            values = content.get(key) if isinstance(content, dict) else None
+            if not isinstance(values, list) or not all(type(value) in kind for value in values):
+                raise InputError(f"{path}: '{key}' is missing or no list of {kind[-1].__name__}; {_ADVICE}")
+        names = tuple(content["names"])
         try:
-            names = tuple(str(name) for name in content["names"])
             mean, scale = (np.array(content[key], "float64") for key in ("mean", "scale"))
-        except (KeyError, TypeError, ValueError) as error:
-            raise InputError(f"{path}: not a scaler ({error}); {_ADVICE}") from error
-        if not mean.shape == scale.shape == (len(names),) or not np.isfinite(mean).all() or not (scale > 0).all():
-            raise InputError(f"{path}: mean and scale must be {len(names)} finite numbers each; {_ADVICE}")
+        except OverflowError as error:
+            raise InputError(f"{path}: a number is too large; {_ADVICE}") from error
+        finite = np.isfinite(mean).all() and np.isfinite(scale).all() and (scale > 0).all()
+        if not mean.shape == scale.shape == (len(names),) or not finite:
+            raise InputError(f"{path}: mean and scale must be {len(names)} finite numbers each, scale > 0; {_ADVICE}")
         return cls(names, mean, scale)
 
 
 def save_arrays(path, arrays, **attributes):
     """Writes {name: array} as one HDF5 file, atomically; the same arrays give the same bytes."""
-    with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
+    with atomic_hdf5(path) as file:
         for name, value in attributes.items():
             file.attrs[name] = value
         for name, array in arrays.items():
@@ -140,25 +164,76 @@ def read_run(folder):
         InputError: the folder is no run folder, or run.json misses or mistypes a field that loading needs.
     """
     path = Path(folder) / "run.json"
-    if not path.is_file():
+    try:
+        is_there = path.is_file()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    if not is_there:
         raise InputError(f"{folder}: not a run folder (no run.json); train one with 'python train.py --run {folder}'")
     run = read_json(path)
     if not isinstance(run, dict) or run.get("format") != RUN_FORMAT:
         raise InputError(f"{path}: not a run (format is not '{RUN_FORMAT}')")
     if run.get("format_version") != RUN_FORMAT_VERSION:
         raise InputError(f"{path}: version {run.get('format_version')}, this program reads {RUN_FORMAT_VERSION}")
-    required = {
-        "settings": dict,
-        "emotions": list,
-        "context_length": int,
-        "files": dict,
-        "corpus": dict,
-        "stages": dict,
-    }
-    for name, kind in required.items():
-        if not isinstance(run.get(name), kind):
-            raise InputError(f"{path}: '{name}' is missing or no {kind.__name__}; {_ADVICE}")
+    _check_fields(path, run, _FIELDS)
+    _check_settings(path, run["settings"])
+    _check_fields(path, run["corpus"], _CORPUS_FIELDS, "corpus.")
+    _check_fields(path, run["glove"] or {}, _GLOVE_FIELDS if run["glove"] is not None else {}, "glove.")
+    for stage, summary in run["stages"].items():
+        if stage not in stages_of(run["settings"]) or not isinstance(summary, dict):
+            raise InputError(f"{path}: 'stages' holds {stage!r:.40}, which is no trained stage of this run; {_ADVICE}")
+        _check_fields(path, summary, _STAGE_FIELDS, f"stages.{stage}.")
+    emotions = run["emotions"]
+    if not all(isinstance(name, str) for name in emotions) or not len(emotions) == len(set(emotions)) > 1:
+        raise InputError(f"{path}: 'emotions' must be at least two different names; {_ADVICE}")
+    if not 1 <= run["context_length"] <= _LONGEST_CONTEXT:
+        raise InputError(f"{path}: 'context_length' must be 1 to {_LONGEST_CONTEXT}; {_ADVICE}")
+    for name, digest in run["files"].items():
+        if not _FILE_NAME.fullmatch(name) or not isinstance(digest, str):
+            raise InputError(f"{path}: 'files' holds {name!r:.80}, no name of a file in the folder; {_ADVICE}")
     return run
+
+
+def _check_fields(path, content, kinds, where=""):
+    """Refuses content that misses or mistypes a field; true and false are no numbers, whole numbers are numbers."""
+    for name, kind in kinds.items():
+        value = content.get(name)
+        fits = isinstance(value, kind | int if kind is float else kind) and not isinstance(value, bool)
+        if name not in content or not fits:
+            raise InputError(f"{path}: '{where}{name}' is missing or no {getattr(kind, '__name__', kind)}; {_ADVICE}")
+
+
+def _check_settings(path, settings):
+    """Refuses settings that `train.Settings` could not have given."""
+    from train import Settings, impossible  # not at the top: train.py imports this file
+
+    for setting in fields(Settings):
+        value = settings.get(setting.name)
+        if setting.type is tuple:
+            fits = isinstance(value, list) and value and all(type(item) is int for item in value)
+        else:
+            fits = type(value) is setting.type or (setting.type is float and type(value) is int)
+        if not fits or value not in setting.metadata.get("choices", (value,)):
+            raise InputError(f"{path}: setting '{setting.name}' is missing or not one that train.py takes; {_ADVICE}")
+    problem = impossible(Settings(**{setting.name: settings[setting.name] for setting in fields(Settings)}))
+    if problem:
+        raise InputError(f"{path}: {problem}; {_ADVICE}")
+
+
+def check_files(folder, run, names):
+    """Refuses files of a run folder that are missing, or are not those that run.json lists.
+
+    Raises:
+        InputError: names the first such file.
+    """
+    for name in names:
+        path = Path(folder) / name
+        if name not in run["files"]:
+            raise InputError(f"{path}: run.json lists no SHA-256 of it; {_ADVICE}")
+        if not path.is_file():
+            raise InputError(f"{path}: missing; {_ADVICE}")
+        if sha256(path) != run["files"][name]:
+            raise InputError(f"{path}: changed since it was written (SHA-256 differs from run.json); {_ADVICE}")
 
 
 def build_networks(settings, num_words, num_features, num_emotions, context_length):
@@ -215,20 +290,16 @@ def load_checkpoint(folder):
             raise InputError(
                 f"{folder}: not finished ({stage} is not trained); go on with 'python train.py --run {folder} --resume'"
             )
-    for name, digest in run["files"].items():
-        if Path(name).name != name or not (folder / name).is_file():
-            raise InputError(f"{folder / name}: missing; {_ADVICE}")
-        if sha256(folder / name) != digest:
-            raise InputError(
-                f"{folder / name}: changed since it was written (SHA-256 differs from run.json); {_ADVICE}"
-            )
+    needed = [f"{stage}.weights.h5" for stage in stages_of(settings)]
+    needed += [name for stage, name in _INPUT_FILES.items() if stage in stages_of(settings)]
+    check_files(folder, run, dict.fromkeys([*needed, *run["files"]]))
     vocabulary = scaler = None
     if "text" in stages_of(settings):
-        vocabulary = read_json(folder / "vocabulary.json")
-        if not isinstance(vocabulary, list) or not all(isinstance(word, str) for word in vocabulary):
-            raise InputError(f"{folder / 'vocabulary.json'}: not a list of words; {_ADVICE}")
+        vocabulary = _read_vocabulary(folder / "vocabulary.json")
+        _check_size(folder / "text.weights.h5", len(vocabulary), "words of vocabulary.json")
     if "audio" in stages_of(settings):
         scaler = Scaler.from_json(folder / "scaler.json")
+        _check_size(folder / "audio.weights.h5", len(scaler.names), "features of scaler.json")
     builders = build_networks(
         settings,
         len(vocabulary or ()) + 1,
@@ -241,6 +312,22 @@ def load_checkpoint(folder):
         networks[stage] = build()
         load_weights(networks[stage], folder / f"{stage}.weights.h5")
     return Recogniser(run, vocabulary, scaler, networks)
+
+
+def _read_vocabulary(path):
+    """The list of different words in vocabulary.json."""
+    vocabulary = read_json(path)
+    if not isinstance(vocabulary, list) or not all(isinstance(word, str) for word in vocabulary):
+        raise InputError(f"{path}: not a list of words; {_ADVICE}")
+    if len(set(vocabulary)) != len(vocabulary):
+        raise InputError(f"{path}: a word is there twice; {_ADVICE}")
+    return vocabulary
+
+
+def _check_size(path, num_rows, what):
+    """Refuses, before a network of that size is built, a weight file too small for it: each row has 200 numbers."""
+    if path.stat().st_size < 4 * WORD_DIM * num_rows:
+        raise InputError(f"{path}: too small for the {num_rows} {what}; {_ADVICE}")
 
 
 @dataclass(frozen=True)
@@ -288,6 +375,8 @@ class Recogniser:
         Returns:
             {stage: (n, C) float32}.
         """
+        if self.scaler and tuple(corpus.audio_names) != self.scaler.names:
+            raise InputError("the corpus has other audio features, or in another order, than the run was trained on")
         wanted = np.arange(len(corpus)) if rows is None else np.asarray(rows)
         dialogs = set(corpus.dialog_id[wanted])
         read = np.flatnonzero(np.isin(corpus.dialog_id, sorted(dialogs)))

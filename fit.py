@@ -15,7 +15,7 @@ import keras
 import numpy as np
 from tqdm import tqdm
 
-from checkpoint import load_arrays, save_arrays
+from checkpoint import load_arrays, save_arrays, save_weights
 from data.contexts import shuffled_batches
 from data.files import InputError, write_csv
 from metrics import LOSSES, confusion_matrix, scores
@@ -36,14 +36,15 @@ class StageData:
     """What one network learns from: n training utterances, C emotions.
 
     `names` are the n utterance ids; `inputs(chosen)` gives the network's input for an array of positions, `targets`
-    (n, C) theirs; `predict_dev()` gives the prediction for the dev utterances, `dev_targets` and `dev_shares` are
-    theirs.
+    (n, C) theirs; `predict_dev()` gives the prediction for the dev utterances, `dev_names`, `dev_targets` and
+    `dev_shares` are theirs.
     """
 
     names: np.ndarray
     inputs: Callable
     targets: np.ndarray
     predict_dev: Callable
+    dev_names: np.ndarray
     dev_targets: np.ndarray
     dev_shares: np.ndarray
     emotions: tuple
@@ -66,6 +67,27 @@ class Progress:
     saves: int = 0
     history: list = field(default_factory=list)  # rows as in HISTORY_HEADER, without the stage
 
+    @classmethod
+    def from_json(cls, text):
+        """Takes what `json.dumps(asdict(progress))` gave.
+
+        Raises:
+            ValueError: it is anything else.
+        """
+        try:
+            progress = cls(**json.loads(text))
+            rows = [[type(value) for value in row] for row in progress.history]
+        except (TypeError, ValueError, RecursionError) as error:
+            raise ValueError(f"progress is not readable ({error})") from error
+        counts = (progress.epoch, progress.step, progress.best_epoch, progress.saves)
+        numbers = (progress.loss_sum, progress.best_dev_loss, progress.seconds)
+        whole = all(type(count) is int and count >= 0 for count in counts)
+        if not whole or not all(type(number) is float for number in numbers):
+            raise ValueError("progress has a field of another type")
+        if rows != [[int, float, float, float]] * progress.epoch or progress.best_epoch > progress.epoch:
+            raise ValueError(f"progress has no history of {progress.epoch} epochs")
+        return progress
+
 
 def fit(stage, network, data, settings, folder, earlier_rows, stop):
     """Trains `network` and leaves the weights of the lowest dev loss in it.
@@ -83,7 +105,7 @@ def fit(stage, network, data, settings, folder, earlier_rows, stop):
         {"epochs", "best_epoch" (from 1), "best_dev_loss", "seconds"} and the stage's rows of history.csv.
 
     Raises:
-        InputError: the loss is no number; the message names the utterances of the batch.
+        InputError: a loss or a prediction is no number; the message names the utterances.
         Stopped: a signal came.
     """
     # epsilon as in the release; XLA gained nothing on CPU and does not run on Pascal cards.
@@ -102,11 +124,7 @@ def fit(stage, network, data, settings, folder, earlier_rows, stop):
         for chosen in batches[progress.step :]:
             step_loss = float(network.train_on_batch(data.inputs(chosen), data.targets[chosen]))
             if not np.isfinite(step_loss):
-                raise InputError(
-                    f"{stage}, epoch {progress.epoch + 1}: the loss is {step_loss} on the utterances "
-                    f"{' '.join(data.names[chosen])}; the last good state is kept in {folder}; look at their features, "
-                    "or lower --learning-rate"
-                )
+                raise gone_wrong(f"the loss is {step_loss}", data.names[chosen], stage, folder, progress, state)
             progress.loss_sum += step_loss * len(chosen)
             progress.step += 1
             bar.step()
@@ -114,7 +132,11 @@ def fit(stage, network, data, settings, folder, earlier_rows, stop):
                 progress.seconds += time.perf_counter() - began
                 state.save(progress)
                 raise Stopped(stop())
-        row = end_epoch(network, data, settings, progress, state)
+        predictions = data.predict_dev()
+        if not np.isfinite(predictions).all():
+            names = data.dev_names[~np.isfinite(predictions).all(axis=1)]
+            raise gone_wrong("the prediction is no number", names, stage, folder, progress, state)
+        row = end_epoch(predictions, data, settings, progress, state)
         progress.seconds += time.perf_counter() - began
         state.save(progress)
         write_csv(folder / "history.csv", HISTORY_HEADER, earlier_rows + [[stage, *past] for past in progress.history])
@@ -131,9 +153,24 @@ def out_of_patience(progress, patience):
     return bool(patience) and progress.epoch - progress.best_epoch >= patience
 
 
-def end_epoch(network, data, settings, progress, state):
+def gone_wrong(what, names, stage, folder, progress, state):
+    """The error that ends training when numbers go wrong; keeps the weights of the best epoch before."""
+    kept = "no epoch was finished before, so no weights are kept"
+    if progress.best_epoch:
+        path = folder / f"{stage}.weights.h5"
+        state.restore_best()
+        save_weights(state.network, path)
+        kept = (
+            f"the weights of the best epoch before, {progress.best_epoch}, are kept in {path} (load_weights reads it)"
+        )
+    return InputError(
+        f"{stage}, epoch {progress.epoch + 1}: {what} on the utterances {' '.join(names)}; {kept}; look at their "
+        "features, or begin again with a lower --learning-rate: --resume would meet the same"
+    )
+
+
+def end_epoch(predictions, data, settings, progress, state):
     """Scores the dev utterances, keeps the weights if they are the best so far, and moves on to the next epoch."""
-    predictions = data.predict_dev()
     dev_loss = LOSSES[settings.loss](data.dev_targets, predictions)
     dev_accuracy = scores(confusion_matrix(data.dev_shares, predictions), data.emotions)["accuracy"]
     progress.epoch += 1
@@ -180,10 +217,15 @@ class StageState:
 
     def load(self):
         """Takes up the newest state that is whole; a fresh start where there is none."""
-        found = [state for path in self.paths if path.exists() and (state := self._read(path))]
+        there = [path for path in self.paths if path.exists()]
+        found = [state for path in there if (state := self._read(path))]
         if not found:
+            if there:
+                print(f"no whole state is left: {self.stage} begins again", file=sys.stderr)
             return Progress()
         progress, arrays = max(found, key=lambda state: state[0].saves)
+        if progress.saves and len(there) == 1:
+            print(f"one of the two states is missing, {there[0]} is used", file=sys.stderr)
         for name, variable in self._variables().items():
             variable.assign(arrays[name])
         self.best = [arrays[f"best.{i:03d}"] for i in range(len(self.best))]
@@ -196,12 +238,16 @@ class StageState:
         expected |= {f"best.{i:03d}": (value.shape, str(value.dtype)) for i, value in enumerate(self.best)}
         try:
             arrays, attributes = load_arrays(path, expected)
-            if attributes.get("sha256") != _digest(arrays, attributes.get("progress", "")):
+            text = str(attributes.get("progress"))
+            if str(attributes.get("sha256")) != _digest(arrays, text):
                 raise InputError(f"{path}: its SHA-256 is not the one it was written with")
-        except InputError as error:
-            print(f"damaged state left aside, the one before is used: {error}", file=sys.stderr)
+            progress = Progress.from_json(text)
+            if not all(np.isfinite(array).all() for array in arrays.values()):
+                raise InputError(f"{path}: holds values that are not finite")
+        except (InputError, ValueError) as error:
+            print(f"damaged state {path.name} left aside, another is used: {error}", file=sys.stderr)
             return None
-        return Progress(**json.loads(attributes["progress"])), arrays
+        return progress, arrays
 
     def delete(self):
         for path in self.paths:
@@ -217,16 +263,23 @@ def _digest(arrays, text):
 
 
 class TensorBoard:
-    """Writes each epoch's row as TensorBoard scalars; works without TensorFlow."""
+    """Writes each epoch's row as TensorBoard scalars; without TensorFlow, and without a thread that fails unheard."""
 
     def __init__(self, folder, first_epoch):
-        from tensorboardX import SummaryWriter
+        from tensorboardX.event_file_writer import EventsWriter
+        from tensorboardX.proto.event_pb2 import Event, SessionLog
 
-        self.writer = SummaryWriter(str(folder), purge_step=first_epoch + 1)
+        folder.mkdir(parents=True, exist_ok=True)
+        self.writer = EventsWriter(str(folder / "events"))
+        # Hides what a stopped run may have written of the epochs to come.
+        self.writer.write_event(Event(step=first_epoch + 1, session_log=SessionLog(status=SessionLog.START)))
 
     def write(self, row):
+        from tensorboardX.proto.event_pb2 import Event
+        from tensorboardX.summary import scalar
+
         for name, value in zip(HISTORY_HEADER[2:], row[1:], strict=True):
-            self.writer.add_scalar(name, value, row[0])
+            self.writer.write_event(Event(wall_time=time.time(), step=row[0], summary=scalar(name, value)))
         self.writer.flush()
 
 

@@ -1,8 +1,8 @@
 """Every score of the project, each computed in one place, all from the confusion matrix or the vote shares.
 
-The paper's scores first, then those beyond it: distance between vote and prediction, agreement levels, average
-precision where raters disagree (the paper's Table 5), calibration. Protocol of the paper's released evaluation: utterances whose label or whose prediction ties are left out, argmax
-against argmax. Letters: N utterances, C emotions.
+The paper's scores first, then its Table 5 (average precision where raters disagree) and those beyond it: distance
+between vote and prediction, agreement levels, calibration. Protocol of the paper's released evaluation: utterances
+whose label or whose prediction ties are left out, argmax against argmax. Letters: N utterances, C emotions.
 """
 
 import numpy as np

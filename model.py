@@ -18,7 +18,7 @@ from keras import ops
 from attention import MutualCorrelationAttention, SubViewAttention
 from data.contexts import context_rows, length_batches, token_rows
 from data.files import InputError
-from data.hdf5 import open_hdf5, plain_dataset
+from data.hdf5 import open_hdf5, plain_dataset, plain_item
 from data.labels import EMOTIONS
 from data.text import PADDING_ID
 
@@ -336,10 +336,8 @@ def load_released_weights(network, path):
 def _released_weight_names(path, file, root):
     """Full names of the weights in a Keras 2 file, layer by layer in the file's order."""
     names = []
-    for layer in _attribute_names(path, file[root] if root else file, "layer_names"):
-        group = file.get(f"{root}{layer}")
-        if group is None:
-            raise InputError(f"{path}: layer '{layer}' is listed but not there")
+    for layer in _attribute_names(path, plain_item(path, file, root.strip("/")) if root else file, "layer_names"):
+        group = plain_item(path, file, f"{root}{layer}")
         names += [f"{root}{layer}/{weight}" for weight in _attribute_names(path, group, "weight_names")]
     return names
 

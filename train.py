@@ -83,8 +83,11 @@ def main():
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except OSError as error:  # a place that this user may not read or write, a disk that is full
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
     except KeyboardInterrupt:
-        print("interrupted before training began; nothing was kept", file=sys.stderr)
+        print("interrupted before training began; the run folder is as it was", file=sys.stderr)
         sys.exit(130)
 
 
@@ -131,11 +134,13 @@ def parse_arguments(argv=None):
 def impossible(settings):
     """Why these settings cannot be combined or used, or None."""
     for name in ("epochs", "batch_size", "learning_rate"):
-        if not getattr(settings, name) > 0:
+        if not 0 < getattr(settings, name) < float("inf"):
             return f"--{name.replace('_', '-')} must be positive"
     for name in ("patience", "seed"):
         if getattr(settings, name) < 0:
             return f"--{name} must not be negative"
+    if settings.seed >= 2**30:
+        return "--seed must be below 2**30"
     if settings.modality != "text+audio":
         alone = f"--modality {settings.modality} trains a branch alone"
         if (settings.factor, settings.update) != ("shared", "sequential"):
@@ -170,7 +175,7 @@ def locked(folder):
     with open(folder / ".lock", "w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError as error:
             raise InputError(f"{folder}: another train.py is at work in this folder") from error
         yield
 
@@ -192,17 +197,24 @@ def train(arguments, settings):
     corpus_path = arguments.corpus or miniature_corpus()
     folder = arguments.run or Path("runs") / f"{corpus_path.stem}-{settings.variant}-seed{settings.seed}"
     arguments.run = folder
-    if folder.exists() and any(folder.iterdir()) and not arguments.resume:
-        raise InputError(f"{folder}: exists already; choose another --run, or go on with it: --run {folder} --resume")
+    if not arguments.resume:
+        refuse_existing(folder)
+    if arguments.resume:
+        for path, begun in ((corpus_path, run["corpus"]), (arguments.glove, run["glove"])):
+            if begun and sha256(path) != begun["sha256"]:
+                raise InputError(f"{path}: is not the file that the run began with (SHA-256 differs)")
     prepared = prepare(corpus_path, arguments.glove, settings)
-    if arguments.resume and prepared.corpus.sha256 != run["corpus"]["sha256"]:
-        raise InputError(f"{corpus_path}: is not the file that the run began with (SHA-256 differs)")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"{folder}: cannot be made ({error.strerror})") from error
     with locked(folder), stop_requests() as stop:
-        if not arguments.resume:
+        for left in folder.glob(".*.tmp"):  # of writes that were killed
+            left.unlink()
+        if arguments.resume:
+            run = read_run(folder)  # again: another train.py may have gone on until now
+        else:
+            refuse_existing(folder)  # again: another train.py may have begun
             run = describe_run(prepared, corpus_path, arguments, settings)
             write_json(folder / "run.json", run)
         from fit import Stopped
@@ -213,6 +225,16 @@ def train(arguments, settings):
             print(f"stopped, nothing is lost; go on with: python train.py --run {folder} --resume", file=sys.stderr)
             sys.exit(128 + stopped.signal)
     print(f"\nevaluate it: python evaluate.py {folder}")
+
+
+def refuse_existing(folder):
+    """Refuses a folder that holds anything but the lock of a run that never began.
+
+    Raises:
+        InputError: says so.
+    """
+    if folder.exists() and (not folder.is_dir() or any(path.name[0] != "." for path in folder.iterdir())):
+        raise InputError(f"{folder}: exists already; choose another --run, or go on with it: --run {folder} --resume")
 
 
 def miniature_corpus():
@@ -347,7 +369,7 @@ def run_stages(folder, run, prepared, settings, stop):
     """Trains the stages that the run does not have yet, one after the other."""
     import keras
 
-    from checkpoint import build_networks, load_weights, save_weights
+    from checkpoint import build_networks, check_files, load_weights, save_weights
     from figures import training_curves
     from fit import HISTORY_HEADER, StageState, fit
 
@@ -359,7 +381,7 @@ def run_stages(folder, run, prepared, settings, stop):
         if content is not None:
             write_json(folder / name, content if name == "vocabulary.json" else content.to_json())
             run["files"][name] = sha256(folder / name)
-    rows = [row for row in read_history(folder) if row[0] in run["stages"]]
+    rows = read_history(folder, run)
     networks = {}
     for number, (stage, build) in enumerate(builders.items()):
         # A seed of its own for each stage: the fusion's start does not depend on how the branches were trained.
@@ -367,7 +389,9 @@ def run_stages(folder, run, prepared, settings, stop):
         networks[stage] = network = build(prepared.words) if stage == "text" else build()
         weights = folder / f"{stage}.weights.h5"
         if stage in run["stages"]:
+            check_files(folder, run, [weights.name])
             load_weights(network, weights)
+            StageState(stage, network, folder).delete()  # a kill may have come just before
             continue
         if run["branches"] and stage != "fusion":
             summary = take_branch(Path(run["branches"]), stage, network, run)
@@ -375,22 +399,33 @@ def run_stages(folder, run, prepared, settings, stop):
             data = stage_data(stage, prepared, networks, settings, run["context_length"])
             summary, stage_rows = fit(stage, network, data, settings, folder, rows, stop)
             rows += stage_rows
+        write_csv(folder / "history.csv", HISTORY_HEADER, rows)
         save_weights(network, weights)
         run["files"][weights.name] = sha256(weights)
         run["stages"][stage] = summary
         write_json(folder / "run.json", run)
         StageState(stage, network, folder).delete()
-    write_csv(folder / "history.csv", HISTORY_HEADER, rows)
     training_curves(rows, run, folder / "training_curves.png")
 
 
-def read_history(folder):
-    """Rows of history.csv so far, numbers as numbers."""
-    path = folder / "history.csv"
-    if not path.exists():
+def read_history(folder, run):
+    """Rows of history.csv of the stages that are trained, numbers as numbers.
+
+    Raises:
+        InputError: a row is damaged or an epoch of such a stage is missing.
+    """
+    path, trained = folder / "history.csv", [s for s, summary in run["stages"].items() if "taken_from" not in summary]
+    if not trained:
         return []
-    with open(path, encoding="utf-8", newline="") as file:
-        return [[row[0], int(row[1]), *map(float, row[2:])] for row in list(csv.reader(file))[1:]]
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            rows = [[row[0], int(row[1]), *map(float, row[2:])] for row in list(csv.reader(file))[1:]]
+    except (OSError, ValueError, IndexError, csv.Error) as error:
+        raise InputError(f"{path}: cannot be read ({error}); the run cannot go on without it") from error
+    rows = [row for row in rows if row[0] in trained]
+    if [row[:2] for row in rows] != [[s, epoch + 1] for s in trained for epoch in range(run["stages"][s]["epochs"])]:
+        raise InputError(f"{path}: epochs are missing; the run cannot go on without them")
+    return rows
 
 
 def take_branch(source, stage, network, run):
@@ -399,7 +434,7 @@ def take_branch(source, stage, network, run):
     Raises:
         InputError: that run differs in what decides a branch.
     """
-    from checkpoint import load_weights, read_run
+    from checkpoint import check_files, load_weights, read_run
 
     other = read_run(source)
     for name in (
@@ -423,6 +458,7 @@ def take_branch(source, stage, network, run):
         raise InputError(f"--branches {source}: was trained with another GloVe file")
     if stage not in other["stages"]:
         raise InputError(f"--branches {source}: has no finished {stage} branch")
+    check_files(source, other, [f"{stage}.weights.h5"])
     load_weights(network, source / f"{stage}.weights.h5")
     return {**other["stages"][stage], "taken_from": str(source)}
 
@@ -472,6 +508,7 @@ def stage_data(stage, prepared, networks, settings, context_length):
         inputs=inputs,
         targets=prepared.targets[train_rows],
         predict_dev=predict_dev,
+        dev_names=prepared.corpus.utterance_id[dev_rows],
         dev_targets=prepared.targets[dev_rows],
         dev_shares=prepared.shares[dev_rows],
         emotions=prepared.corpus.emotions,

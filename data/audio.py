@@ -10,6 +10,7 @@ import functools
 import math
 import re
 import struct
+import sys
 import tempfile
 import warnings
 from pathlib import Path
@@ -26,7 +27,8 @@ NUM_FEATURES = {"egemaps_lld": 46, "emo_large": 6552, "none": 0}
 _LOWEST_RATE_HZ, _HIGHEST_RATE_HZ = 4_000, 384_000
 # Largest sample that 16 bits hold; +1.0 would wrap to -1.0 in openSMILE.
 _FULL_SCALE = np.float32(32767 / 32768)
-_UNCOMPRESSED = ("PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW", "ALAW")
+# What is read, and the bytes of a sample.
+_UNCOMPRESSED = {"PCM_U8": 1, "PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4, "DOUBLE": 8, "ULAW": 1, "ALAW": 1}
 
 
 def read_wav(path):
@@ -47,15 +49,18 @@ def read_wav(path):
     """
     import soundfile
 
-    _check_riff(path)
+    num_bytes = _check_riff(path)
     try:
         with soundfile.SoundFile(path) as file:
             if file.subtype not in _UNCOMPRESSED:
                 raise InputError(f"{path}: compressed wav ({file.subtype}); convert it to 16-bit PCM")
             rate_hz = file.samplerate
             samples = file.read(dtype="float32", always_2d=True)
+            num_declared = num_bytes // (_UNCOMPRESSED[file.subtype] * file.channels)
     except (soundfile.SoundFileError, OSError) as error:
         raise InputError(f"{path}: not a readable wav file ({error})") from error
+    if len(samples) != num_declared:
+        raise InputError(f"{path}: {len(samples)} samples decoded, the header declares {num_declared}; it is damaged")
     if not len(samples):
         raise InputError(f"{path}: no samples in it")
     if not np.isfinite(samples).all():
@@ -80,7 +85,11 @@ def read_wav(path):
 
 
 def _check_riff(path):
-    """Refuses what is no RIFF wav file or holds less data than its header declares: decoders take what is there."""
+    """The bytes of audio that the header declares; decoders would take what is there.
+
+    Raises:
+        InputError: no RIFF wav file, or one that holds less than it declares.
+    """
     try:
         with open(path, "rb") as file:
             size = file.seek(0, 2)
@@ -96,7 +105,7 @@ def _check_riff(path):
                         raise InputError(
                             f"{path}: truncated, the header declares {length} bytes of audio and {held} are there"
                         )
-                    return
+                    return length
                 file.seek(length + length % 2, 1)  # chunks are padded to even lengths
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
@@ -177,16 +186,23 @@ def edit_emo_large(path):
 
 def config_hash(feature_set, emo_large_conf=None):
     """What features depend on besides the wav file: the set, its version and the configuration's bytes."""
+    opensmile = _opensmile()
+    return f"{feature_set} opensmile-{opensmile.__version__} {sha256(emo_large_conf) if emo_large_conf else '-'}"
+
+
+def _opensmile():
+    """The openSMILE package, where it can be used: loaded after TensorFlow, it aborts the whole process (2.6.0)."""
+    if "tensorflow" in sys.modules and "opensmile" not in sys.modules:
+        raise RuntimeError("import opensmile before TensorFlow, or extract features in a process of its own")
     import opensmile
 
-    return f"{feature_set} opensmile-{opensmile.__version__} {sha256(emo_large_conf) if emo_large_conf else '-'}"
+    return opensmile
 
 
 @functools.lru_cache(maxsize=1)
 def _smile(feature_set, config):
     """openSMILE, set up once per process."""
-    import opensmile
-
+    opensmile = _opensmile()
     try:
         with warnings.catch_warnings():
             # eGeMAPSv01a has a successor; the features of this project are defined by v01a.

@@ -11,8 +11,8 @@ from dataclasses import dataclass, fields
 import h5py
 import numpy as np
 
-from data.files import InputError, atomic_path, sha256
-from data.hdf5 import open_hdf5, plain_dataset
+from data.files import InputError, sha256
+from data.hdf5 import LARGEST_RATIO, atomic_hdf5, open_hdf5, plain_dataset
 
 FORMAT, FORMAT_VERSION = "mcaf-corpus", 1
 _TEXT = ("utterance_id", "dialog_id", "speaker", "transcript")
@@ -84,7 +84,7 @@ def write_corpus(path, corpus):
         InputError: the corpus breaks a rule of the format (`check_corpus`), or the file cannot be written.
     """
     check_corpus(corpus, path)
-    with atomic_path(path) as temporary, _create_hdf5(temporary) as file:
+    with atomic_hdf5(path) as file:
         file.attrs["format"] = FORMAT
         file.attrs["format_version"] = FORMAT_VERSION
         file.attrs["corpus"] = corpus.name
@@ -102,18 +102,6 @@ def write_corpus(path, corpus):
         file["audio"].attrs.create("names", list(corpus.audio_names), dtype=text)
 
 
-def _create_hdf5(path):
-    """A new HDF5 file that holds long attributes and no clock times.
-
-    The oldest layout allows no attribute over 64 KiB, and the names of 6,552 columns are longer; the next one stores
-    when the file was made unless told not to, and equal corpora should be equal files.
-    """
-    creation, access = h5py.h5p.create(h5py.h5p.FILE_CREATE), h5py.h5p.create(h5py.h5p.FILE_ACCESS)
-    creation.set_obj_track_times(False)
-    access.set_libver_bounds(h5py.h5f.LIBVER_V18, h5py.h5f.LIBVER_V18)
-    return h5py.File(h5py.h5f.create(bytes(path), h5py.h5f.ACC_TRUNC, creation, access))
-
-
 def read_corpus(path):
     """Reads and checks a corpus file.
 
@@ -128,7 +116,7 @@ def read_corpus(path):
         _check_header(path, file)
         split = ("split",) if "split" in file else ()
         _check_layout(path, file, _TEXT + split)
-        arrays = {name: _read_text(path, file[name]) for name in _TEXT + split}
+        arrays = {name: _read_text(path, file, name) for name in _TEXT + split}
         arrays |= {name: _read_numbers(path, file[name], name, dtype) for name, dtype in _NUMBERS.items()}
         corpus = Corpus(
             name=_text_attribute(path, file, "corpus"),
@@ -160,6 +148,8 @@ def _check_layout(path, file, text_names):
     for name in [*text_names, *_NUMBERS]:
         dataset = plain_dataset(path, file, name)
         num_rows = dataset.shape[0] if num_rows is None and dataset.ndim else num_rows
+        if (num_rows or 0) > file.id.get_filesize():  # an id alone takes more than a byte
+            raise InputError(f"{path}: declares {num_rows} utterances, more than the file can hold; it is damaged")
         ndim = 2 if name in ("votes_external", "votes_self", "audio") else 1
         if dataset.ndim != ndim or dataset.shape[0] != num_rows:
             raise InputError(f"{path}: '{name}' has shape {dataset.shape}, expected {num_rows} rows and {ndim} axes")
@@ -190,13 +180,19 @@ def _names_attribute(path, item, name):
     return names
 
 
-def _read_text(path, dataset):
-    values = dataset.asstr()[()]
-    if len(values) and max(map(len, values)) > _LARGEST_TEXT_BYTES:
-        raise InputError(
-            f"{path}: '{dataset.name}' has a text of more than {_LARGEST_TEXT_BYTES} characters; it is damaged"
-        )
-    return np.asarray(values, object)
+def _read_text(path, file, name):
+    """The texts of a dataset, a few at a time: all its rows could point at one huge text."""
+    values, num_characters = [], 0
+    for start in range(0, len(file[name]), 64):
+        values += file[name].asstr()[start : start + 64].tolist()
+        if max(map(len, values[start:])) > _LARGEST_TEXT_BYTES:
+            raise InputError(
+                f"{path}: '{name}' has a text of more than {_LARGEST_TEXT_BYTES} characters; it is damaged"
+            )
+        num_characters += sum(map(len, values[start:]))
+        if num_characters > LARGEST_RATIO * file.id.get_filesize():
+            raise InputError(f"{path}: '{name}' declares more text than the file can hold; it is damaged")
+    return np.array(values, object)
 
 
 def _read_numbers(path, dataset, name, dtype):

@@ -103,14 +103,14 @@ def _key(wav, settings):
     """The cache key of a file, or None where it cannot be read: the extraction will say why."""
     try:
         return hashlib.sha256(f"{settings} {sha256(wav)}".encode()).hexdigest()
-    except OSError:
+    except InputError:
         return None
 
 
 def _open_cache(path):
     """The cache file, open for appending at the start of a line."""
     try:
-        file = open(path, "ab")  # noqa: SIM115 (the caller closes it)
+        file = open(path, "ab", buffering=0)  # noqa: SIM115 (the caller closes it, and nothing is left to fail then)
         file.write(b"\n")  # ends a line that a kill cut short
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror})") from error
@@ -118,11 +118,10 @@ def _open_cache(path):
 
 
 def _append(file, path, key, vector, note):
-    """Adds one finished utterance; flushed, so that only a power cut can lose it."""
+    """Adds one finished utterance, at once, so that only a power cut can lose it."""
     packed = base64.b64encode(vector.astype("<f4").tobytes()).decode("ascii")
     try:
         file.write(json.dumps({"key": key, "note": note, "features": packed}).encode("ascii") + b"\n")
-        file.flush()
     except OSError as error:
         raise InputError(
             f"{path}: cannot be written ({error.strerror}); the utterances finished so far are kept"
@@ -134,14 +133,17 @@ def _read_cache(path, num_features):
     done = {}
     if not Path(path).exists():
         return done
-    with open(path, "rb") as file:
-        for line in file:
-            try:
-                entry = json.loads(line)
-                vector = np.frombuffer(base64.b64decode(entry["features"], validate=True), "<f4")
-                key, note = entry["key"], entry["note"]
-            except (ValueError, KeyError, TypeError, RecursionError):
-                continue
-            if vector.shape == (num_features,) and np.isfinite(vector).all() and isinstance(key, str):
-                done[key] = vector, note
+    try:
+        lines = Path(path).read_bytes().split(b"\n")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    for line in lines:
+        try:
+            entry = json.loads(line)
+            vector = np.frombuffer(base64.b64decode(entry["features"], validate=True), "<f4")
+            key, note = entry["key"], entry["note"]
+        except (ValueError, KeyError, TypeError, RecursionError):
+            continue
+        if vector.shape == (num_features,) and np.isfinite(vector).all() and isinstance(key, str):
+            done[key] = vector, note
     return done

@@ -36,10 +36,12 @@ def atomic_path(path):
         os.replace(temporary, path)
         _flush_folder(path.parent)
     except OSError as error:
-        reason = error.strerror or str(error)
+        # HDF5 puts dates and line ends into its messages.
+        reason = os.strerror(error.errno) if error.errno else " ".join(str(error).split())
         raise InputError(f"{path}: cannot be written ({reason}); the file is as it was before") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # a read-only disk refuses to remove even what is not there
+            temporary.unlink(missing_ok=True)
 
 
 def _flush_folder(folder):
@@ -86,6 +88,13 @@ def write_csv(path, header, rows):
 
 
 def sha256(path):
-    """The SHA-256 of a file's bytes, in hexadecimal."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """The SHA-256 of a file's bytes, in hexadecimal.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error

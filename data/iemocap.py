@@ -13,7 +13,7 @@ Reference: Busso et al., "IEMOCAP: interactive emotional dyadic motion capture d
 
 import math
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -262,11 +262,11 @@ def parse_ratings(content, path):
             notes.append(f"{path}, line {number}: a line of no utterance; not read")
     if not blocks:
         raise InputError(f"{path}: no utterance in it; it is damaged or not an EmoEvaluation file")
-    seen = [block["id"] for block in blocks]
+    times_listed = Counter(block["id"] for block in blocks)
     ratings = {}
     for block in blocks:
         utterance_id, reasons = block["id"], faults.get(block["id"], [])
-        if seen.count(utterance_id) > 1:
+        if times_listed[utterance_id] > 1:
             reasons = [f"{path}, line {block['number']}: listed more than once"]
         if not reasons and not block["tags"]:
             reasons = [f"{path}, line {block['number']}: no votes"]

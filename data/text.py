@@ -8,12 +8,14 @@ from data.files import InputError
 
 MAX_TOKENS = 50
 WORD_DIM = 200
+_LONGEST_LINE = 100_000  # bytes of a GloVe line; 200 numbers take about 2,000
 PADDING_ID = 0  # also every unknown word (released code)
 
 # Letters and digits of any script make words. An apostrophe vanishes ("don't" and "dont" are one word, as in corpora
 # stored without punctuation); every other mark and space ends a word.
 _APOSTROPHES = re.compile(r"['\u2018\u2019`\u00b4]")
 _WORD = re.compile(r"[^\W_]+")
+_NUMBERS = re.compile(r"[-+.0-9eE ]+")  # float() takes more: "1_0", digits of other scripts
 
 
 def tokenize(transcript):
@@ -62,7 +64,7 @@ def read_glove(path, words, dim=WORD_DIM):
     try:
         with open(path, "rb") as file:
             number = 0
-            for number, line in enumerate(file, 1):
+            for number, line in enumerate(iter(lambda: file.readline(_LONGEST_LINE), b""), 1):
                 # Split on the plain space alone: some GloVe words contain other white space.
                 fields = line.decode("utf-8").rstrip("\r\n").rstrip(" ").split(" ")
                 if len(fields) != dim + 1:
@@ -71,7 +73,10 @@ def read_glove(path, words, dim=WORD_DIM):
                         f"the network takes {dim}-d vectors, e.g. glove.6B.{dim}d.txt"
                     )
                 if fields[0] in wanted:
-                    vector = np.array(fields[1:], "float32")
+                    if not _NUMBERS.fullmatch(" ".join(fields[1:])):
+                        raise ValueError("a value is no decimal number")
+                    with np.errstate(over="ignore"):
+                        vector = np.array(fields[1:], "float32")
                     if not np.isfinite(vector).all():
                         raise ValueError("a value is not finite")
                     vectors[fields[0]] = vector

@@ -5,9 +5,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import opensmile  # noqa: F401 (before the framework: data.audio._opensmile says why)
 import pytest
+from hypothesis import HealthCheck, settings
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+# The suite runs the same few hundred cases each time; `make stress` draws thousands of new ones.
+settings.register_profile("suite", max_examples=300, deadline=None, derandomize=True)
+settings.register_profile(
+    "stress", max_examples=5000, deadline=None, print_blob=True, suppress_health_check=list(HealthCheck)
+)
+settings.load_profile("suite")
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"  # real data of the maintainers; tests that need it skip without

@@ -5,7 +5,7 @@ import dataclasses
 import h5py
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from data.corpus import Corpus, dialog_slices, read_corpus, write_corpus
@@ -149,7 +149,24 @@ def store_outside(file):
     file.create_dataset("audio", (3, 5), "f4", external=[("elsewhere.raw", 0, 60)])
 
 
+def declare_many_rows(file):
+    """A million empty utterances, which take no space on disk until somebody reads them."""
+    for name, dataset in list(file.items()):
+        shape, dtype = (1_000_000, *dataset.shape[1:]), dataset.dtype
+        del file[name]
+        file.create_dataset(name, shape, dtype, compression="gzip")
+
+
 HOSTILE = {
+    "more rows than bytes": (declare_many_rows, "declares 1000000 utterances, more than the file can hold"),
+    "an enormous text": (
+        lambda file: replace(file, "transcript", ["x" * 200_000] * 3, dtype=h5py.string_dtype("utf-8")),
+        "a text of more than 100000 characters",
+    ),
+    "gigabytes of text": (
+        lambda file: replace(file, "transcript", shape=(3,), dtype="S2000000000", chunks=(1,)),
+        "not a readable HDF5 file|more than the file can hold",
+    ),
     "version": (
         lambda file: file.attrs.__setitem__("format_version", 2),
         "format version 2, this program reads version 1",
@@ -215,7 +232,7 @@ def test_hostile_files_are_refused(path, name):
     refused(path, message)
 
 
-@settings(max_examples=200, deadline=None)
+@pytest.mark.fuzz
 @given(st.lists(st.tuples(st.integers(0, 2**20), st.integers(0, 255)), min_size=1, max_size=6))
 def test_damaged_bytes_give_a_corpus_or_a_named_error(tmp_path_factory, damage):
     path = tmp_path_factory.getbasetemp() / "fuzzed.h5"

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from data.files import InputError
@@ -45,6 +45,9 @@ def test_glove_vectors_of_the_words_wanted(tmp_path):
         (b"can 1 2 3\nyes 1 2 nan\n", "line 2: not a word and 3 numbers"),
         (b"can 1 2 3\n\xff 1 2 3\n", "line 2: not UTF-8"),
         (b"can 1 2 3\n\n", "line 2: 0 numbers"),
+        (b"can 1 2 3\nyes 1_0 2 3\n", "line 2: not a word and 3 numbers"),
+        (b"can 1 2 3\nyes 1 \xc2\xb2 3\n", "line 2: not a word and 3 numbers"),
+        (b"can 1 2 3\nyes 1e39 2 3\n", "line 2: not a word and 3 numbers"),
     ],
 )
 def test_damaged_glove_files_are_named_with_their_line(tmp_path, content, message):
@@ -55,12 +58,18 @@ def test_damaged_glove_files_are_named_with_their_line(tmp_path, content, messag
     assert str(caught.value).startswith(str(path))
 
 
+def test_a_file_without_line_ends_takes_no_memory():
+    """/dev/zero never ends: a line is read no further than a line can be."""
+    with pytest.raises(InputError, match="/dev/zero, line 1: 0 numbers instead of 3"):
+        read_glove("/dev/zero", ["can"], dim=3)
+
+
 def test_missing_glove_file_is_named(tmp_path):
     with pytest.raises(InputError, match="cannot be read"):
         read_glove(tmp_path / "nowhere.txt", ["can"], dim=3)
 
 
-@settings(max_examples=300, deadline=None)
+@pytest.mark.fuzz
 @given(
     st.lists(
         st.one_of(st.binary(max_size=12), st.sampled_from([b"can 1 2 3\n", b"yes ", b"1e39 ", b"\n"])), max_size=8

@@ -3,9 +3,11 @@
 import csv
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
+import time
 
 import h5py
 import numpy as np
@@ -13,9 +15,10 @@ import pytest
 from conftest import ROOT, run_script
 
 from data.corpus import read_corpus
-from data.files import sha256
+from data.files import InputError, sha256
 from data.labels import EMOTIONS, split_sessions, vote_shares
 from metrics import confusion_matrix
+from train import refuse_existing
 
 # Those that train.py takes for the miniature corpus by itself, but fewer epochs.
 SETTINGS = ("--epochs", 12, "--batch-size", 16, "--learning-rate", 1e-3)
@@ -95,14 +98,49 @@ def wait_for(process, words):
     raise AssertionError(f"no line {words}: {process.stderr.read()}")
 
 
+def end_of(process):
+    """(exit code, what it said) of a process that is about to end."""
+    _, said = process.communicate(timeout=600)
+    return process.returncode, said
+
+
+def killed(folder, kind, number, *arguments):
+    """Runs train.py until tests/killed.py kills it, or to its end; returns the finished process."""
+    return run_script("tests/killed.py", kind, number, "--run", folder, *arguments, env={"PYTHONPATH": str(ROOT)})
+
+
+def small_files():
+    resource.setrlimit(resource.RLIMIT_FSIZE, (64_000, 64_000))
+
+
 def test_stopped_and_killed_run_ends_with_the_same_bytes(trained, miniature, tmp_path):
-    """SIGTERM in the text stage, SIGKILL in the fusion stage, the newest state damaged: same files in the end."""
-    folder = tmp_path / "run"
+    """SIGTERM twice, SIGKILL in mid-write, between stages and in mid-epoch, a full disk, a damaged state: one end."""
+    folder, moments = tmp_path / "run", np.random.default_rng(6)
     process = start_training(folder, "--corpus", miniature, *SETTINGS)
     wait_for(process, ["text", "3/12"])
     process.send_signal(signal.SIGTERM)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == 128 + signal.SIGTERM and f"python train.py --run {folder} --resume" in said
+    process.send_signal(signal.SIGTERM)
+    code, said = end_of(process)
+    assert code == 128 + signal.SIGTERM and f"python train.py --run {folder} --resume" in said
+
+    died = killed(folder, "write", moments.integers(2, 9), "--resume")
+    assert died.returncode == -signal.SIGKILL, died.stderr
+    assert len(list(folder.glob(".*.tmp"))) == 1, "half a file is left"
+
+    states = {path: path.read_bytes() for path in folder.glob("text.state-*.h5")}
+    full = run_script("train.py", "--run", folder, "--resume", preexec_fn=small_files)
+    assert full.returncode == 2 and "Traceback" not in full.stderr and full.stderr.count("error: ") == 1
+    assert ".h5: cannot be written (File too large); the file is as it was before" in full.stderr
+    assert {path: path.read_bytes() for path in folder.glob("text.state-*.h5")} == states
+    assert not list(folder.glob(".*.tmp"))
+
+    died = killed(folder, "stage", 1, "--resume")
+    assert died.returncode == -signal.SIGKILL, died.stderr
+    assert list(json.loads((folder / "run.json").read_text())["stages"]) == ["text"]
+    assert list(folder.glob("text.state-*.h5")), "killed before they were removed"
+
+    died = killed(folder, "step", moments.integers(20, 300), "--resume")
+    assert died.returncode == -signal.SIGKILL, died.stderr
 
     process = start_training(folder, "--resume")
     wait_for(process, ["fusion", "4/12"])
@@ -115,9 +153,66 @@ def test_stopped_and_killed_run_ends_with_the_same_bytes(trained, miniature, tmp
 
     done = run_script("train.py", "--run", folder, "--resume")
     assert done.returncode == 0, done.stderr
-    assert "damaged state left aside" in done.stderr and newest.name in done.stderr
+    assert f"damaged state {newest.name} left aside" in done.stderr
+    assert_same_run(folder, trained)
+
+
+def assert_same_run(folder, whole):
+    """Weights, history, vocabulary and scaler byte for byte; best epochs; and nothing left of what was killed."""
     for name in RESULT_FILES:
-        assert (folder / name).read_bytes() == (trained / name).read_bytes(), name
+        assert (folder / name).read_bytes() == (whole / name).read_bytes(), name
+    stages = [json.loads((path / "run.json").read_text())["stages"] for path in (folder, whole)]
+    for summaries in stages:
+        for summary in summaries.values():
+            del summary["seconds"]
+    assert stages[0] == stages[1]
+    assert not list(folder.glob("*.state-*")) and not list(folder.glob(".*.tmp"))
+
+
+@pytest.mark.stress
+def test_random_kills_end_with_the_same_bytes(miniature, tmp_path):
+    """At least 20 kills: before, in and after writes, between stages, after any step, or whenever the clock says."""
+    settings = ("--corpus", miniature, "--epochs", 3, "--batch-size", 64, "--learning-rate", 1e-3)
+    whole = tmp_path / "whole"
+    assert run_script("train.py", "--run", whole, *settings).returncode == 0
+    moments, kills, runs = np.random.default_rng(0), [], 0
+    while len(kills) < 20:
+        folder, runs = tmp_path / f"run{runs}", runs + 1
+        code = None
+        while code != 0:
+            go_on = ("--resume",) if (folder / "run.json").exists() else settings
+            kind = str(moments.choice(["step", "write", "rename", "stage", "clock"]))
+            number = int(moments.integers(1, {"step": 16, "write": 12, "rename": 12, "stage": 3, "clock": 99}[kind]))
+            if kind == "clock":
+                process = start_training(folder, *go_on)
+                wait_for_any(process, folder)
+                time.sleep(number / 20)
+                process.kill()
+                code, said = end_of(process)
+            else:
+                done = killed(folder, kind, number, *go_on)
+                code, said = done.returncode, done.stderr
+            assert code in (0, -signal.SIGKILL), said
+            if code:
+                kills.append(f"{kind} {number}")
+        assert_same_run(folder, whole)
+    print(f"\n{len(kills)} kills in {runs} runs: {', '.join(kills)}")
+    print(f"each run compared byte for byte with the one never killed: {', '.join(RESULT_FILES)}, best epochs")
+
+
+def wait_for_any(process, folder):
+    """Waits until the run has its run.json, or the process ended."""
+    while process.poll() is None and not (folder / "run.json").exists():
+        time.sleep(0.01)
+
+
+def test_a_run_that_never_began_can_begin(tmp_path):
+    """Killed before run.json is there: neither finished nor to be resumed, so it must not stand in the way."""
+    (tmp_path / ".lock").write_text("")
+    refuse_existing(tmp_path)
+    (tmp_path / "run.json").write_text("")
+    with pytest.raises(InputError, match="exists already"):
+        refuse_existing(tmp_path)
 
 
 def test_not_a_number_names_the_batch_and_keeps_the_state(tmp_path, miniature):
@@ -135,6 +230,7 @@ def test_not_a_number_names_the_batch_and_keeps_the_state(tmp_path, miniature):
         (("--modality", "text", "--factor", "none"), "no correlation factor"),
         (("--modality", "audio", "--no-context"), "no context"),
         (("--epochs", "0"), "--epochs must be positive"),
+        (("--learning-rate", "inf"), "--learning-rate must be positive"),
         (("--resume", "--seed", "1"), "--resume goes with --run"),
         (("--corpus", "absent.h5"), "absent.h5: no such file"),
         (("--dev-session", "4"), "session 4 is in more than one"),
@@ -178,7 +274,7 @@ def test_changed_checkpoint_is_refused(trained, tmp_path):
     assert done.returncode == 2 and "audio.weights.h5: changed" in done.stderr and "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("script", ["train.py", "evaluate.py"])
+@pytest.mark.parametrize("script", ["train.py", "evaluate.py", "reproduce.py", "costs.py"])
 def test_help_imports_no_framework(script):
     code = (
         "import runpy, sys; sys.argv = ['x', '--help']\n"

@@ -1,0 +1,329 @@
+"""The paper's tables on IEMOCAP with one command: trains and evaluates what they need, and writes them beside ours.
+
+    python reproduce.py all --corpus iemocap.h5 --glove glove.6B.200d.txt
+    python reproduce.py table3 --corpus iemocap.h5 --glove glove.6B.200d.txt --seeds 0
+    python reproduce.py all --quick                    # the made-up miniature corpus, a few minutes
+
+What is finished is kept and what is half done goes on: the same command can be stopped and given again. Text and
+audio branch are trained once per seed and shared by the runs that differ in the fusion alone.
+"""
+
+import argparse
+import dataclasses
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+import train
+from data.files import InputError, read_json, sha256
+
+SCRIPTS = Path(__file__).parent
+SESSIONS = (1, 2, 3, 4, 5)
+FOLDS = tuple(f"fold-{session}" for session in SESSIONS)
+# Options of train.py that make each system; those in FUSION_ONLY take their branches from "full".
+SYSTEMS = {
+    "full": (),
+    "categorical": ("--targets", "categorical"),
+    "no-context": ("--no-context",),
+    "no-factor": ("--factor", "none"),
+}
+FUSION_ONLY = ("no-context", "no-factor")
+TABLES = {
+    "table1": ("full", "categorical"),
+    "table3": ("full", "no-context", "no-factor"),
+    "table4": ("full",),
+    "table5": ("full",),
+}
+EXPERIMENTS = TABLES | {"all": ("full", "no-context", "no-factor", "categorical"), "folds": FOLDS}
+# Smaller than train.py's own settings for the miniature corpus, so that `all` ends in minutes.
+QUICK = {"epochs": 6, "batch_size": 16, "learning_rate": 1e-3}
+QUICK_SEEDS, PAPER_SEEDS = (0, 1), (0, 1, 2, 3, 4)
+
+
+def main():
+    arguments = parse_arguments()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:  # nohup wants hang-ups ignored
+            signal.signal(number, signal.default_int_handler)
+    try:
+        reproduce(arguments)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("stopped, nothing is lost; go on with the same command", file=sys.stderr)
+        sys.exit(130)
+
+
+def parse_arguments(argv=None):
+    """The command line, with the defaults that depend on others filled in."""
+    parser = argparse.ArgumentParser(description="Train and evaluate what the paper's tables need, and write them.")
+    parser.add_argument("experiment", choices=EXPERIMENTS, help="which; folds: each session is the test session once")
+    parser.add_argument("--corpus", type=Path, help="corpus file of data.prepare")
+    parser.add_argument("--glove", type=Path, help="GloVe text file (default: word vectors start random)")
+    parser.add_argument("--seeds", type=int, nargs="+", metavar="N", help="default: 0 1 2 3 4; with --quick 0 1")
+    parser.add_argument("--epochs", type=int, metavar="N", help="most epochs of each stage (default: train.py's)")
+    parser.add_argument("--out", type=Path, help="folder for runs, tables, figures (default: runs/reproduce-CORPUS)")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="runs at the same time (default: 1)")
+    parser.add_argument("--quick", action="store_true", help="the made-up miniature corpus, few epochs, two seeds")
+    arguments = parser.parse_args(argv)
+    if arguments.quick == bool(arguments.corpus):
+        parser.error("give either --corpus FILE or --quick")
+    if arguments.jobs < 1:
+        parser.error("--jobs must be positive")
+    arguments.seeds = list(dict.fromkeys(arguments.seeds or (QUICK_SEEDS if arguments.quick else PAPER_SEEDS)))
+    name = "quick" if arguments.quick else arguments.corpus.stem
+    arguments.out = arguments.out or Path("runs") / f"reproduce-{name}"
+    return arguments
+
+
+def reproduce(arguments):
+    """Does all of it and prints where the files are.
+
+    Raises:
+        InputError: bad input, or a run that failed; the message has its last line.
+        KeyboardInterrupt: a signal came; running programs have saved their state.
+    """
+    began = time.monotonic()
+    corpus_path = train.miniature_corpus() if arguments.quick else arguments.corpus
+    try:
+        (arguments.out / "logs").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{arguments.out}: cannot be made ({error.strerror})") from error
+    plan = planned_runs(arguments, corpus_path)
+    corpus_sha256 = sha256_of_corpus(corpus_path)
+    for run in plan:
+        run.check(corpus_sha256)
+    programs = Programs()
+    try:
+        for wave in (False, True):  # those that take their branches from another run come second
+            do_all([(run.finish, (programs,)) for run in plan if bool(run.branches) is wave], arguments.jobs, programs)
+        costs = None
+        if arguments.experiment in ("table4", "all"):
+            costs = measured_costs(arguments, corpus_path, corpus_sha256, plan[0], programs)
+        if arguments.experiment == "all":
+            draw_figures(arguments, corpus_path, plan[0], programs)
+    except BaseException:
+        programs.stop()
+        raise
+    from tables import WRITERS, Results
+
+    folders = {
+        system: [run.folder for run in plan if run.system == system] for system in EXPERIMENTS[arguments.experiment]
+    }
+    results = Results(folders, arguments.seeds, corpus_path, costs)
+    names = [*TABLES, "beyond"] if arguments.experiment == "all" else [arguments.experiment]
+    for name in names:
+        WRITERS[name](results, arguments.out / name)
+    print(f"\ndone in {(time.monotonic() - began) / 60:.1f} minutes; in {arguments.out}:")
+    print("  " + ", ".join(f"{name}.md" for name in names) + "; the same with all digits as .csv")
+    if arguments.experiment == "all":
+        print("  figures/: " + ", ".join(sorted(path.name for path in (arguments.out / "figures").iterdir())))
+    print(f"  one folder per run ({len(plan)}), each with its own scores and figures; logs/")
+
+
+def sha256_of_corpus(path):
+    try:
+        return sha256(path)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training run: its system and seed, its folder, and the command line that trains it.
+
+    `options` are all of train.py's but --run and --branches; `branches` is the folder it takes its branches from, or
+    None.
+    """
+
+    system: str
+    seed: int
+    folder: Path
+    options: tuple
+    branches: Path | None
+    log: Path
+
+    def check(self, corpus_sha256):
+        """Refuses a folder that holds another run than this one.
+
+        Raises:
+            InputError: says what differs.
+        """
+        if not (self.folder / "run.json").exists():
+            return
+        from checkpoint import read_run
+
+        run = read_run(self.folder)
+        if run["corpus"].get("sha256") != corpus_sha256:
+            raise InputError(f"{self.folder}: was trained on another corpus file; choose another --out")
+        settings = train.parse_arguments(self.options)[1]
+        wanted = json.loads(json.dumps(dataclasses.asdict(settings)))
+        for name, value in wanted.items():
+            found = run["settings"].get(name)
+            if found != value:
+                raise InputError(f"{self.folder}: was trained with {name} {found}, not {value}; choose another --out")
+        glove = train.parse_arguments(self.options)[0].glove
+        if (run.get("glove") or {}).get("sha256") != (sha256(glove) if glove else None):
+            raise InputError(f"{self.folder}: was trained with another GloVe file; choose another --out")
+
+    def finish(self, programs):
+        """Trains and evaluates, as far as that is not done."""
+        if not self.trained():
+            branches = ("--branches", self.branches) if self.branches else ()
+            if (self.folder / "run.json").exists():
+                arguments = ("--run", self.folder, "--resume")
+            else:
+                for leftover in self.folder.glob(".*"):  # killed before it began
+                    leftover.unlink()
+                arguments = (*self.options, "--run", self.folder, *branches)
+            programs.run(f"{self.system} seed {self.seed}: training", self.log, "train.py", *arguments)
+        if not self.evaluated():
+            corpus = train.parse_arguments(self.options)[0].corpus
+            name = f"{self.system} seed {self.seed}: evaluating"
+            programs.run(name, self.log, "evaluate.py", self.folder, "--corpus", corpus)
+
+    def trained(self):
+        """Whether all stages are there."""
+        from checkpoint import read_run, stages_of
+
+        if not (self.folder / "run.json").exists():
+            return False
+        run = read_run(self.folder)
+        return all(stage in run["stages"] for stage in stages_of(run["settings"]))
+
+    def evaluated(self):
+        """Whether results.json has all that the tables need, from the weights that are there."""
+        names = ("results.json", "predictions.csv", "predictions_text.csv", "predictions_audio.csv")
+        if not all((self.folder / name).exists() for name in names):
+            return False
+        results, files = read_json(self.folder / "results.json"), read_json(self.folder / "run.json")["files"]
+        weights = {name: digest for name, digest in files.items() if name.endswith(".weights.h5")}
+        return "calibration" in results and results["protocol"]["weights_sha256"] == weights
+
+
+def planned_runs(arguments, corpus_path):
+    """The `Run`s that the experiment needs, in order of use."""
+    settings = ["--corpus", str(corpus_path)] + (["--glove", str(arguments.glove)] if arguments.glove else [])
+    quick = QUICK if arguments.quick else {}
+    for name, value in (quick | ({"epochs": arguments.epochs} if arguments.epochs else {})).items():
+        settings += [f"--{name.replace('_', '-')}", str(value)]
+    plan = []
+    for system in EXPERIMENTS[arguments.experiment]:
+        for seed in arguments.seeds:
+            name = f"{system}-seed{seed}"
+            options = (*settings, *(fold_options(system) or SYSTEMS[system]), "--seed", str(seed))
+            branches = arguments.out / f"full-seed{seed}" if system in FUSION_ONLY else None
+            log = arguments.out / "logs" / f"{name}.txt"
+            plan.append(Run(system, seed, arguments.out / name, options, branches, log))
+    return plan
+
+
+def fold_options(system):
+    """train.py's sessions for the fold "fold-K": test on K, dev on the next, train on the rest; () for no fold."""
+    if system not in FOLDS:
+        return ()
+    test = FOLDS.index(system) + 1
+    dev = test % len(SESSIONS) + 1
+    rest = [str(session) for session in SESSIONS if session not in (test, dev)]
+    return ("--train-sessions", *rest, "--dev-session", str(dev), "--test-session", str(test))
+
+
+class Programs:
+    """The programs that are running, so that all can be stopped."""
+
+    def __init__(self):
+        self.lock = threading.Lock()
+        self.running = set()
+        self.stopping = False
+
+    def run(self, what, log, script, *arguments):
+        """Runs a script of the project with its output in `log`; says so on the terminal.
+
+        Raises:
+            InputError: it failed.
+        """
+        command = [sys.executable, str(SCRIPTS / script), *map(str, arguments)]
+        began = time.monotonic()
+        with open(log, "a", encoding="utf-8") as file:
+            print(f"\n$ {' '.join(command[1:])}", file=file, flush=True)
+            with self.lock:
+                if self.stopping:
+                    return
+                process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, start_new_session=True)
+                self.running.add(process)
+            print(f"{time.strftime('%H:%M:%S')}  {what} (output in {log})", flush=True)
+            status = process.wait()
+        with self.lock:
+            self.running.discard(process)
+        if self.stopping:
+            return
+        if status:
+            last = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()][-1]
+            raise InputError(f"{what} failed: {last.removeprefix('error: ')} (all of it in {log})")
+        print(f"{time.strftime('%H:%M:%S')}  {what}: {(time.monotonic() - began) / 60:.1f} min", flush=True)
+
+    def stop(self):
+        """Asks all programs to end and waits for them: train.py saves its state first."""
+        with self.lock:
+            self.stopping = True
+            running = list(self.running)
+        for process in running:
+            process.terminate()
+        for process in running:
+            process.wait()
+
+
+def do_all(tasks, jobs, programs):
+    """Calls (function, arguments) pairs, `jobs` at a time; the first failure stops the others and is raised."""
+    with ThreadPoolExecutor(jobs) as pool:
+        futures = [pool.submit(function, *arguments) for function, arguments in tasks]
+        try:
+            for future in as_completed(futures):
+                future.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            programs.stop()
+            raise
+
+
+def measured_costs(arguments, corpus_path, corpus_sha256, run, programs):
+    """Counts and times the networks of a run, once; gives the content of costs.json."""
+    out = arguments.out / "costs.json"
+    if not out.exists() or read_json(out)["corpus_sha256"] != corpus_sha256:
+        log = arguments.out / "logs" / "costs.txt"
+        programs.run("costs (Table 4)", log, "costs.py", run.folder, "--corpus", corpus_path, "--out", out)
+    return read_json(out)
+
+
+def draw_figures(arguments, corpus_path, run, programs):
+    """Figures of a run; Fig. 5 for the test utterance whose context is nearest to 25 utterances."""
+    figures = arguments.out / "figures"
+    figures.mkdir(exist_ok=True)
+    for path in [*run.folder.glob("confusion_matrix.*"), *run.folder.glob("training_curves.*")]:
+        shutil.copyfile(path, figures / path.name)
+    if not (figures / "factors.pdf").exists():
+        from data.corpus import dialog_slices, read_corpus
+        from data.labels import TEST_SESSION
+
+        corpus = read_corpus(corpus_path)
+        starts = {dialog: rows.start for dialog, rows in dialog_slices(corpus.dialog_id).items()}
+        rows = np.flatnonzero(corpus.session == TEST_SESSION)
+        lengths = np.array([row - starts[corpus.dialog_id[row]] + 1 for row in rows])
+        utterance = corpus.utterance_id[rows[np.abs(lengths - 25).argmin()]]
+        log = arguments.out / "logs" / "figures.txt"
+        options = ("--corpus", corpus_path, "--out", figures, "--explain", utterance)
+        programs.run("figures", log, "evaluate.py", run.folder, *options)
+
+
+if __name__ == "__main__":
+    main()

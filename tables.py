@@ -1,0 +1,312 @@
+"""The paper's tables, theirs beside ours, from finished runs; `reproduce.py` makes the runs.
+
+Every writer takes `Results` and writes one Markdown and one CSV file.
+"""
+
+import csv
+
+import numpy as np
+
+from data.corpus import read_corpus
+from data.files import read_json
+from data.labels import vote_shares
+from metrics import agreement_levels
+from report import (
+    CSV_HEADER,
+    NUM_DRAWS,
+    SCORES,
+    System,
+    dialog_draws,
+    disagreement_systems,
+    markdown_rows,
+    markdown_table,
+    recognition,
+    system_rows,
+    write_table,
+)
+
+# The paper's tables: accuracy, weighted F1, then Ang, Neu, Sad, Hap; in percent, 9 classes.
+TABLE_1 = {
+    "SVM": (27.2, 27.3),
+    "RF": (30.5, 22.1),
+    "C-MKL": (37.0, 36.1),
+    "EF-LSTM": (34.1, 32.3),
+    "BC-LSTM": (38.9, 38.1),
+    "MV-LSTM": (37.2, 37.2),
+    "TFN": (36.0, 34.5),
+    "HAW": (40.8, 40.8),
+    "AMN": (43.4, 43.3),
+    "MARN": (44.1, 43.9),
+}
+TABLE_1_CATEGORICAL, TABLE_1_REGRESSION = (47.3, 47.2), (51.6, 50.3)
+TABLE_3 = {
+    "text": (43.8, 44.3),
+    "audio": (36.7, 36.7),
+    "no-context": (47.2, 46.2),
+    "no-factor": (46.7, 44.5, 18.4),
+    "full": (51.6, 50.3, 31.8, 54.1, 74.1, 61.0),
+}
+TABLE_3_NAMES = {
+    "text": "T",
+    "audio": "A",
+    "no-context": "T+A, no context",
+    "no-factor": "T+A, no MCAF",
+    "full": "T+A",
+}
+TABLE_5 = (60.3, 86.8, 52.0, 74.1, 75.2, 83.8, 16.2, 16.7, 2.6, 0.0, 52.0)  # average precision, then the text's mean
+TABLE_5_COUNTS = {"train": (5800, 1405), "dev": (2136, 572), "test": (2103, 564)}  # utterances, ties
+
+
+class Results:
+    """Finished and evaluated runs, for the tables.
+
+    Args:
+        folders: {system: [run folder per seed]}.
+        seeds: of these folders.
+        corpus_path: the corpus file of all runs.
+        costs: content of costs.json, for Table 4 alone.
+    """
+
+    def __init__(self, folders, seeds, corpus_path, costs=None):
+        self.folders, self.seeds, self.costs = folders, seeds, costs
+        self.corpus = read_corpus(corpus_path)
+        self.place = {name: i for i, name in enumerate(self.corpus.utterance_id)}
+
+    def of(self, system, name="results.json"):
+        """The content of results.json, or run.json, of a system, one per seed."""
+        return [read_json(folder / name) for folder in self.folders[system]]
+
+    def predictions(self, system, stage="fusion"):
+        """Of a system's stage: rows of the corpus (N,), vote shares (N, C), one (N, C) prediction per seed."""
+        name = "predictions.csv" if stage == "fusion" else f"predictions_{stage}.csv"
+        tables = []
+        for folder in self.folders[system]:
+            with open(folder / name, encoding="utf-8", newline="") as file:
+                tables.append(list(csv.reader(file))[1:])
+        rows = np.array([self.place[line[0]] for line in tables[0]])
+        raters = self.of(system, "run.json")[0]["settings"]["raters"]
+        shares = vote_shares(self.corpus.votes_external[rows], self.corpus.votes_self[rows], raters)
+        return rows, shares, [np.array([line[1:] for line in table], "float32") for table in tables]
+
+    def recognition(self, name, paper, system, stage="fusion"):
+        """`report.System` of a system's stage."""
+        rows, shares, predictions = self.predictions(system, stage)
+        return recognition(name, paper, shares, predictions, self.draws(rows), self.corpus.emotions)
+
+    def draws(self, rows):
+        """`report.dialog_draws`: the same for the same test session, independent for another."""
+        return dialog_draws(self.corpus.dialog_id[rows], seed=int(rows[0]))
+
+    def title(self, text):
+        made_up = ", which is made up: the numbers say nothing about people" if "made up" in self.corpus.name else ""
+        return f"{text}, on {self.corpus.name}{made_up}"
+
+    def notes(self, systems):
+        """What the numbers are, on which hardware and how long the training took."""
+        lines = [
+            f"Paper / **ours**, mean ± standard deviation over seeds {' '.join(map(str, self.seeds))}, [95 % bootstrap "
+            f"interval of the mean over seeds, whole dialogs of the test session drawn {NUM_DRAWS} times], in percent."
+        ]
+        for system in systems:
+            runs = self.of(system, "run.json")
+            own = [[stage for stage in run["stages"].values() if "taken_from" not in stage] for run in runs]
+            minutes = np.mean([sum(stage["seconds"] for stage in stages) for stages in own]) / 60
+            shared = ", text and audio branch taken from the full run" if len(own[0]) < len(runs[0]["stages"]) else ""
+            epochs = ", ".join(f"{name} {stage['epochs']}" for name, stage in runs[0]["stages"].items())
+            lines.append(
+                f"Training of {system}: {minutes:.1f} minutes per seed{shared}; epochs: {epochs}; on "
+                f"{runs[0]['machine']}, {' '.join(runs[0]['devices'])}, {runs[0]['backend']}."
+            )
+        return ["\n".join(f"- {line}" for line in lines)]
+
+
+def write_recognition(path, title, notes, systems, full=None, names=SCORES):
+    """Writes a table of `report.System`s, compared with `full` if there is one."""
+    rows = system_rows(systems, names, full)
+    write_table(path, title, notes, markdown_rows(rows), CSV_HEADER, rows)
+
+
+def table_1(results, path):
+    """Table 1: the paper's rows, and ours."""
+    empty = np.full((1, 2), np.nan)
+    others = [System(f"{name} (paper only)", paper, empty, empty) for name, paper in TABLE_1.items()]
+    regression = results.recognition("ours, regression", TABLE_1_REGRESSION, "full")
+    categorical = results.recognition("ours, categorical", TABLE_1_CATEGORICAL, "categorical")
+    notes = results.notes(("full", "categorical")) + [
+        "Nine classes, without 'other'. The full model is the regression."
+    ]
+    systems = [*others, categorical, regression]
+    write_recognition(path, results.title("Table 1"), notes, systems, regression, SCORES[:2])
+
+
+def table_3(results, path):
+    """Table 3: ablations."""
+    systems = {
+        system: results.recognition(
+            TABLE_3_NAMES[system],
+            TABLE_3[system],
+            "full" if system in ("text", "audio") else system,
+            system if system in ("text", "audio") else "fusion",
+        )
+        for system in TABLE_3_NAMES
+    }
+    notes = results.notes(("full", "no-context", "no-factor")) + [
+        "Nine classes, without 'other'. Ang, Neu (neutral and frustration), Sad, Hap (happiness and exciting): recall "
+        "of the group. T and A are the branches of T+A, each with its own output."
+    ]
+    write_recognition(path, results.title("Table 3"), notes, list(systems.values()), systems["full"])
+
+
+def table_4(results, path):
+    """Table 4: parameters, operations, time."""
+    costs = results.costs
+    flops, epoch, total = costs["flops_per_sample"], costs["flops_per_epoch"], costs["parameters_without_embedding"]
+    measured = {
+        stage: float(np.mean([r["stages"][stage]["seconds"] / r["stages"][stage]["epochs"] for r in runs]))
+        for runs in [results.of("full", "run.json")]
+        for stage in ("text", "audio", "fusion")
+    }
+    header = ["", "trainable parameters", "FLOPs per sample, padding once", "FLOPs per sample, all rows"]
+    header += ["FLOPs per epoch, padding once", "FLOPs per epoch, all rows", "seconds per epoch in the runs"]
+    header += ["seconds per epoch side by side"]
+    rows = [["ours, paper", 1.3e7, "", 2.7e7, "", "", 12.0, ""], ["BC-LSTM, paper", 2.9e7, "", 5.7e7, "", "", 23.0, ""]]
+    names = {
+        "text": "text branch, without word vectors",
+        "audio": "audio branch",
+        "fusion": "fusion network",
+        "bc_lstm": "BC-LSTM on the same vectors",
+    }
+    for stage, name in names.items():
+        count = costs["parameters"][stage] - (costs["parameters"]["embedding"] if stage == "text" else 0)
+        counted = [flops[stage]["once"], flops[stage]["padded"], epoch[stage]["once"], epoch[stage]["padded"]]
+        times = [measured.get(stage, ""), costs["seconds_per_epoch"].get(stage, "")]
+        rows.append([name, float(count), *counted, *times])
+    for key, name in (("ours", "branches and fusion"), ("bc_lstm", "branches and BC-LSTM")):
+        rows.append([name, float(total[key])] + [""] * 6)
+        rows.append([f"{name}, 6553 audio columns", float(total[f"{key}_with_6553_audio_features"])] + [""] * 6)
+    twice = 2 * total["ours_with_6553_audio_features"]
+    notes = [
+        f"A sample is one of {costs['num_samples']} training utterances, with {costs['mean_context']:.1f} utterances "
+        f"of context in the mean; all rows: padded to {costs['padded_context']} utterances and 50 words. An addition "
+        "and a multiplication are two operations; products with weights and of attention are counted, see costs.py. "
+        "An epoch is three forward passes of each sample. The word vectors have "
+        f"{costs['parameters']['embedding']:,} more parameters.",
+        "The paper's 1.3e7 parameters are those of branches and fusion with its 6553 audio columns, and its 2.7e7 "
+        f"FLOPs are near twice that number ({twice / 1e7:.1f}e7): one row per utterance, not {costs['padded_context']}."
+        " That is our reading, the paper does not say how it counted. It gives no size for its BC-LSTM; ours has "
+        "300 units.",
+        f"Time: the paper's on a GTX 1080 Ti; ours on {costs['machine']}, {' '.join(costs['devices'])}. In the runs: "
+        "mean over seeds, with the prediction of dev. Side by side: training alone, one after the other.",
+    ]
+    write_table(path, results.title("Table 4"), notes, markdown_table(header, rows), header, rows)
+
+
+def table_5(results, path):
+    """Table 5: disagreement counts, and average precision where raters disagree."""
+    rows, shares, predictions = results.predictions("full")
+    emotions = results.corpus.emotions
+    systems = disagreement_systems(TABLE_5, shares, predictions, results.draws(rows), emotions)
+    present = (shares[agreement_levels(shares)["tie"]] > 0).sum(axis=0)
+    counts = results.of("full")[0]["disagreement_counts"]
+    header = ["", "utterances, paper", "utterances", "ties, paper", "ties"]
+    table = [
+        [part, paper[0], counts[part]["utterances"], paper[1], counts[part]["ties"]]
+        for part, paper in TABLE_5_COUNTS.items()
+    ]
+    notes = [
+        *results.notes(("full",)),
+        "Average precision on the test utterances without a unique most frequent vote; an emotion is there if anybody "
+        "voted for it. Intervals of rare emotions leave out draws without one.",
+        "\n".join(markdown_table(header, table)),
+        "\n".join(
+            markdown_table(
+                ["", "tied test utterances with it", "share of all such votes, %"],
+                [
+                    [name, int(count), 100 * float(count) / max(int(present.sum()), 1)]
+                    for name, count in zip(emotions, present, strict=True)
+                ],
+            )
+        ),
+        "The paper's 0.0 for fear cannot be an average precision if fear is there at all, and its mean of 52.0 is that "
+        "of the nine other emotions.",
+    ]
+    write_recognition(path, results.title("Table 5"), notes, systems, names=("average precision",))
+
+
+def five_folds(results, path):
+    """Each session as the test session once."""
+    systems = [results.recognition(f"test session {fold.removeprefix('fold-')}", (), fold) for fold in results.folders]
+    mean = System(
+        "mean of the five",
+        (),
+        np.mean([system.per_seed for system in systems], axis=0),
+        np.mean([system.draws for system in systems], axis=0),
+    )
+    notes = results.notes(results.folders) + [
+        "Test on session K, dev on the next one (1 after 5), train on the other three: the fold of session 4 has "
+        "another dev session than the paper's split."
+    ]
+    write_recognition(path, results.title("Five folds over sessions"), notes, [*systems, mean])
+
+
+def beyond_the_paper(results, path):
+    """Scores that the paper does not have, mean and standard deviation over seeds."""
+    header = ["", *(name for name in BEYOND)]
+    stages = {"T": ("full", "text"), "A": ("full", "audio")}
+    stages |= {TABLE_3_NAMES.get(system, system): (system, "fusion") for system in results.folders}
+    digits, shown = [], []
+    for name, (system, stage) in stages.items():
+        per_seed = [seed if stage == "fusion" else seed["branches"][stage] for seed in results.of(system)]
+        values = np.array([[_at(seed, keys) for keys in BEYOND.values()] for seed in per_seed], "float64")
+        digits.append([name, *values.mean(axis=0).tolist()])
+        deviations = values.std(axis=0, ddof=1) if len(values) > 1 else np.full(len(BEYOND), np.nan)
+        cells = zip(values.mean(axis=0), deviations, strict=True)
+        shown.append([name, *(_mean_and_deviation(mean, deviation) for mean, deviation in cells)])
+    notes = [
+        "Mean ± standard deviation over seeds, as shares of one. JS: mean Jensen-Shannon distance of vote and "
+        "prediction, base 2, negative outputs set to 0 and rows scaled to sum to one. Calibration error: of the top "
+        "share, 10 bins, against the accuracy and against the share of the votes. All agree, majority, improvised, "
+        "scripted: accuracy without 'other' on those test utterances; the scripts are played in every session, so the "
+        "words of scripted test dialogs were in training too.",
+    ]
+    digits = [["" if value != value else value for value in row] for row in digits]
+    write_table(path, results.title("Beyond the paper"), notes, markdown_table(header, shown), header, digits)
+
+
+# Columns of the table "beyond", and where they are in results.json.
+BEYOND = {
+    "MSE": ("mean_squared_error",),
+    "JS": ("jensen_shannon_distance",),
+    "macro F1": ("macro_f1_9",),
+    "UA": ("unweighted_accuracy_9",),
+    "calibration error, accuracy": ("calibration", "expected_calibration_error"),
+    "calibration error, votes": ("calibration", "share_calibration_error"),
+    "all agree": ("agreement_levels", "all_agree", "accuracy_9"),
+    "majority": ("agreement_levels", "majority", "accuracy_9"),
+    "JS of ties": ("agreement_levels", "tie", "jensen_shannon_distance"),
+    "improvised": ("dialog_kinds", "improvised", "accuracy_9"),
+    "scripted": ("dialog_kinds", "scripted", "accuracy_9"),
+}
+
+
+def _at(content, keys):
+    """The number at these keys; NaN where a part of the test session has no utterance."""
+    for key in keys:
+        content = content.get(key, {})
+    return content if isinstance(content, float) else np.nan
+
+
+def _mean_and_deviation(mean, deviation):
+    if np.isnan(mean):
+        return "–"
+    return f"{mean:.3f}" if np.isnan(deviation) else f"{mean:.3f} ± {deviation:.3f}"
+
+
+WRITERS = {
+    "table1": table_1,
+    "table3": table_3,
+    "table4": table_4,
+    "table5": table_5,
+    "folds": five_folds,
+    "beyond": beyond_the_paper,
+}

@@ -1,0 +1,277 @@
+"""Many runs with one command: what is planned, what is skipped, refused or resumed, and the tables written from it."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+
+import reproduce
+import train
+from data.corpus import Corpus, read_corpus, write_corpus
+from data.files import InputError, sha256, write_csv, write_json
+from data.labels import EMOTIONS, split_sessions, vote_shares
+from evaluate import score
+from report import System, dialog_draws, difference, disagreement_systems, interval, recognition, system_rows
+from tables import WRITERS, Results
+
+SEEDS = [0, 1]
+
+
+def planned(experiment, corpus, out, *options):
+    arguments = ["--corpus", str(corpus), "--out", str(out), "--seeds", *map(str, SEEDS), *options]
+    arguments = reproduce.parse_arguments([experiment, *arguments])
+    return reproduce.planned_runs(arguments, corpus)
+
+
+def test_plan_shares_branches_and_folds_cover_the_sessions(tmp_path):
+    plan = planned("all", tmp_path / "c.h5", tmp_path)
+    assert {(run.system, run.branches) for run in plan if run.seed == 1} == {
+        ("full", None),
+        ("categorical", None),
+        ("no-context", tmp_path / "full-seed1"),
+        ("no-factor", tmp_path / "full-seed1"),
+    }
+    folds = [train.parse_arguments(run.options)[1] for run in planned("folds", tmp_path / "c.h5", tmp_path)]
+    assert [s.test_session for s in folds if s.seed == 0] == [1, 2, 3, 4, 5]
+    for settings in folds:
+        assert sorted((*settings.train_sessions, settings.dev_session, settings.test_session)) == [1, 2, 3, 4, 5]
+        assert settings.epochs == 50 and settings.learning_rate == 1e-4  # the paper's
+
+
+class Recorded:
+    """Stands for `reproduce.Programs`: keeps the command lines."""
+
+    def __init__(self):
+        self.calls = []
+
+    def run(self, what, log, script, *arguments):
+        self.calls.append((script, *map(str, arguments)))
+
+
+def test_what_is_done_is_skipped_and_what_is_half_done_resumed(fabricated):
+    out, corpus = fabricated
+    run = next(one for one in planned("all", corpus, out) if one.system == "no-context")
+    for state, scripts in (("done", []), ("not evaluated", ["evaluate.py"]), ("half", ["train.py", "evaluate.py"])):
+        if state == "not evaluated":
+            (run.folder / "predictions.csv").rename(run.folder / "kept.csv")
+        if state == "half":
+            content = json.loads((run.folder / "run.json").read_text())
+            kept = content["stages"].pop("fusion")
+            write_json(run.folder / "run.json", content)
+        programs = Recorded()
+        run.finish(programs)
+        assert [call[0] for call in programs.calls] == scripts
+    assert programs.calls[0] == ("train.py", "--run", str(run.folder), "--resume")
+    content["stages"]["fusion"] = kept
+    write_json(run.folder / "run.json", content)
+    (run.folder / "kept.csv").rename(run.folder / "predictions.csv")
+
+    fresh = planned("all", corpus, out / "elsewhere")[-1]
+    programs = Recorded()
+    fresh.finish(programs)
+    assert programs.calls[0] == ("train.py", *fresh.options, "--run", str(fresh.folder))
+
+
+def test_folder_of_another_run_is_refused(fabricated, tmp_path):
+    out, corpus = fabricated
+    for run in planned("all", corpus, out):
+        run.check(sha256(corpus))
+    with pytest.raises(InputError, match="epochs 50, not 3; choose another --out"):
+        planned("table5", corpus, out, "--epochs", "3")[0].check(sha256(corpus))
+    with pytest.raises(InputError, match="another corpus file"):
+        planned("table5", corpus, out)[0].check("0" * 64)
+
+
+def test_program_that_fails_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(reproduce, "SCRIPTS", tmp_path)
+    (tmp_path / "train.py").write_text(
+        "import sys; print('a'); print('error: no such file', file=sys.stderr); sys.exit(2)"
+    )
+    with pytest.raises(InputError, match="full seed 0 failed: no such file .all of it in "):
+        reproduce.Programs().run("full seed 0", tmp_path / "log.txt", "train.py")
+
+
+def fabricated_corpus(path):
+    """24 dialogs of 6 in five sessions, half of them scripted; the votes are random, with ties."""
+    rng = np.random.default_rng(0)
+    kinds = ("impro01", "impro02", "script01_1", "script02_1")
+    dialogs = sorted(f"Ses0{session}F_{kind}" for session in range(1, 6) for kind in kinds)
+    ids = [f"{dialog}_F{number:03d}" for dialog in dialogs for number in range(6)]
+    count = len(ids)
+    return write_corpus(
+        path,
+        Corpus(
+            name="fabricated (made up)",
+            emotions=EMOTIONS,
+            audio_feature_set="egemaps_lld",
+            audio_names=("a", "b"),
+            utterance_id=np.array(ids),
+            dialog_id=np.repeat(dialogs, 6),
+            speaker=np.array([name[:6] for name in ids]),
+            transcript=np.array(["word"] * count),
+            session=np.array([int(name[4]) for name in ids], "int8"),
+            start_s=np.tile(np.arange(6.0), len(dialogs)),
+            end_s=np.tile(np.arange(6.0) + 0.5, len(dialogs)),
+            votes_external=rng.multinomial(3, [0.2, 0.2, 0.1, 0.2, 0.1, 0.1, 0.05, 0.05, 0, 0], count).astype("int16"),
+            votes_self=np.zeros((count, 10), "int16"),
+            audio=rng.normal(size=(count, 2)).astype("float32"),
+        ),
+    )
+
+
+@pytest.fixture(scope="module")
+def fabricated(tmp_path_factory):
+    """The folder of `reproduce.py all` and `folds` as if all runs were done; the full model predicts the votes."""
+    out = tmp_path_factory.mktemp("reproduce")
+    path = out / "corpus.h5"
+    fabricated_corpus(path)
+    corpus = read_corpus(path)
+    shares = vote_shares(corpus.votes_external, corpus.votes_self)
+    rng = np.random.default_rng(1)
+    for run in planned("all", path, out) + planned("folds", path, out):
+        settings = train.parse_arguments(run.options)[1]
+        split = split_sessions(
+            corpus.session, settings.train_sessions, (settings.dev_session,), (settings.test_session,)
+        )
+        test, noise = split["test"], 0 if run.system == "full" else 2
+        predictions = {
+            "predictions": shares[test] + noise * rng.random((len(test), 10)),
+            "predictions_text": rng.random((len(test), 10)),
+            "predictions_audio": rng.random((len(test), 10)),
+        }
+        run.folder.mkdir()
+        for name, values in predictions.items():
+            rows = [
+                [utterance, *map(float, row)] for utterance, row in zip(corpus.utterance_id[test], values, strict=True)
+            ]
+            write_csv(run.folder / f"{name}.csv", ["utterance_id", *EMOTIONS], rows)
+        scored = {name: score(corpus, shares, split["train"], test, one) for name, one in predictions.items()}
+        counts = {part: {"utterances": len(rows), "ties": 1} for part, rows in split.items()}
+        results = {
+            **scored["predictions"],
+            "protocol": {"weights_sha256": {"fusion.weights.h5": "f"}},
+            "branches": {"text": scored["predictions_text"], "audio": scored["predictions_audio"]},
+            "disagreement_counts": counts,
+        }
+        write_json(run.folder / "results.json", results)
+        stage = {"epochs": 50, "best_epoch": 9, "best_dev_loss": 0.1, "seconds": 60.0}
+        taken = {**stage, "taken_from": "full"} if run.branches else stage
+        content = {
+            "format": "mcaf-run",
+            "format_version": 1,
+            "settings": {name: value for name, value in vars(settings).items()},
+            "emotions": list(EMOTIONS),
+            "context_length": 6,
+            "corpus": {
+                "name": corpus.name,
+                "path": str(path),
+                "sha256": corpus.sha256,
+                "audio_feature_set": "egemaps_lld",
+                "num_audio_features": 2,
+            },
+            "glove": None,
+            "branches": str(run.branches) if run.branches else None,
+            "stages": {"text": taken, "audio": taken, "fusion": stage},
+            "files": {"fusion.weights.h5": "f", "scaler.json": "s"},
+            "machine": "abacus, 2 cores",
+            "devices": ["cpu:0"],
+            "backend": "tensorflow",
+        }
+        write_json(run.folder / "run.json", content)
+    return out, path
+
+
+COSTS = {
+    "num_samples": 72,
+    "mean_context": 3.5,
+    "padded_context": 6,
+    "parameters": {"text": 300, "audio": 200, "fusion": 1400000, "bc_lstm": 1700000, "embedding": 100},
+    "parameters_without_embedding": {
+        "ours": 1400400,
+        "bc_lstm": 1700400,
+        "ours_with_6553_audio_features": 12900000,
+        "bc_lstm_with_6553_audio_features": 13200000,
+    },
+    "flops_per_sample": {name: {"once": 1.5e6, "padded": 3e6} for name in ("text", "audio", "fusion", "bc_lstm")},
+    "flops_per_epoch": {name: {"once": 3e8, "padded": 6e8} for name in ("text", "audio", "fusion", "bc_lstm")},
+    "seconds_per_epoch": {"fusion": 1.25, "bc_lstm": 2.5},
+    "machine": "abacus, 2 cores",
+    "devices": ["cpu:0"],
+}
+
+
+def test_tables_show_paper_and_ours(fabricated, tmp_path):
+    out, corpus = fabricated
+    all_systems = [*reproduce.EXPERIMENTS["all"], *reproduce.FOLDS]
+    folders = {system: [out / f"{system}-seed{seed}" for seed in SEEDS] for system in all_systems}
+    for name, write in WRITERS.items():
+        wanted = reproduce.FOLDS if name == "folds" else reproduce.EXPERIMENTS["all"]
+        write(Results({system: folders[system] for system in wanted}, SEEDS, corpus, COSTS), tmp_path / name)
+    tables = {}
+    for name in WRITERS:
+        markdown = (tmp_path / f"{name}.md").read_text()
+        assert "made up" in markdown.splitlines()[0] and "nan" not in markdown.lower()
+        with open(tmp_path / f"{name}.csv", encoding="utf-8", newline="") as file:
+            tables[name] = list(csv.DictReader(file))
+
+    rows = {(row["system"], row["score"]): row for row in tables["table3"]}
+    full = rows["T+A", "accuracy"]
+    assert full["paper"] == "51.6" and float(full["mean"]) == float(full["low"]) == float(full["high"]) == 100
+    ablation = rows["T+A, no MCAF", "accuracy"]
+    results = [json.loads((folder / "results.json").read_text()) for folder in folders["no-factor"]]
+    values = [100 * one["accuracy_9"] for one in results]
+    assert float(ablation["mean"]) == pytest.approx(np.mean(values))
+    assert float(ablation["sd"]) == pytest.approx(np.std(values, ddof=1))
+    assert float(ablation["full_minus_this"]) == pytest.approx(100 - np.mean(values))
+    assert float(ablation["low"]) < np.mean(values) < float(ablation["high"])
+    text = [
+        100 * json.loads((folder / "results.json").read_text())["branches"]["text"]["accuracy_9"]
+        for folder in folders["full"]
+    ]
+    assert float(rows["T", "accuracy"]["mean"]) == pytest.approx(np.mean(text))
+    assert "text and audio branch taken from the full run" in (tmp_path / "table3.md").read_text()
+    assert {row["system"]: row["paper"] for row in tables["table1"] if row["score"] == "accuracy"}[
+        "MARN (paper only)"
+    ] == "44.1"
+    precision = {row["system"]: row for row in tables["table5"]}
+    assert precision["exciting"]["paper"] == "86.8" and float(precision["exciting"]["mean"]) == 100
+    assert precision["fear"]["mean"] == ""  # nobody voted for it
+    assert len(tables["folds"]) == 6 * 6 and tables["folds"][0]["paper"] == ""
+    by_name = {row[""]: row for row in tables["table4"]}
+    assert by_name["BC-LSTM on the same vectors"]["seconds per epoch side by side"] == "2.5"
+    assert by_name["fusion network"]["seconds per epoch in the runs"] == "1.2"  # 60 s for 50 epochs
+
+
+def test_bootstrap_draws_whole_dialogs():
+    counts, dialog = dialog_draws(np.array(["b", "b", "a", "c"]), num_draws=500, seed=3)
+    assert counts.shape == (500, 3) and (counts.sum(axis=1) == 3).all() and list(dialog) == [1, 1, 0, 2]
+    np.testing.assert_allclose(counts.mean(axis=0), 1, atol=0.15)
+    shares = np.array([[1.0, 0, 0]] * 2 + [[0, 1.0, 0]] * 2)
+    emotions = ("angry", "sadness", "other")
+    right = recognition("right", (), shares, [shares], (counts, dialog), emotions)
+    half = recognition("half", (), shares, [shares, np.tile([1.0, 0, 0], (4, 1))], (counts, dialog), emotions)
+    assert list(half.per_seed[:, 0]) == [100, 50]
+    # The second seed is right on dialog b alone, which has two utterances.
+    expected = (100 + 100 * 2 * counts[:, 1] / (2 * counts[:, 1] + counts[:, 0] + counts[:, 2])) / 2
+    np.testing.assert_allclose(half.draws[:, 0], expected)
+    assert np.isnan(right.draws[counts[:, 1] == 0, 2]).all()  # no angry utterance in the draw: no recall
+    ends, p = difference(right.draws[:, 0], half.draws[:, 0])
+    assert ends == pytest.approx(tuple(np.quantile(100 - expected, (0.025, 0.975))))
+    assert p == pytest.approx(2 * (expected == 100).mean())
+    assert interval(np.array([np.nan])) is None and difference(np.array([np.nan]), np.array([1.0])) == (None, None)
+
+
+def test_single_seed_has_no_deviation():
+    system = System("x", (50.0,), np.array([[40.0]]), np.arange(101.0)[:, None])
+    assert system_rows([system], ("accuracy",)) == [["x", "accuracy", 50.0, 1, 40.0, "", 2.5, 97.5, "", "", "", ""]]
+
+
+def test_disagreement_bootstrap_counts_dialogs_as_often_as_drawn():
+    shares = np.array([[0.5, 0.5, 0], [0.5, 0, 0.5], [1.0, 0, 0]])
+    draws = (np.array([[1, 1, 1], [0, 2, 1]]), np.arange(3))
+    prediction = np.array([[0, 0.4, 0], [0, 0.9, 0], [0, 0, 0]])
+    systems = disagreement_systems((1.0, 2.0, 3.0, 4.0), shares, [prediction], draws, ("a", "b", "c"))
+    assert [system.name for system in systems] == ["a", "b", "c", "mean"]
+    assert [float(system.per_seed[0, 0]) for system in systems] == pytest.approx([100, 50, 50, 200 / 3])
+    assert np.isnan(systems[1].draws[1, 0]) and systems[2].draws[1, 0] == 100
