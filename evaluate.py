@@ -44,7 +44,7 @@ def main():
             print(explain(arguments.run, arguments.explain, arguments.corpus, arguments.out))
         else:
             print(evaluate(arguments.run, arguments.corpus, arguments.out, arguments.released_weights))
-    except InputError as error:
+    except (InputError, OSError) as error:  # an OSError names its file
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
 

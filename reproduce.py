@@ -56,7 +56,7 @@ def main():
             signal.signal(number, signal.default_int_handler)
     try:
         reproduce(arguments)
-    except InputError as error:
+    except (InputError, OSError) as error:  # an OSError names its file
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:

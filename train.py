@@ -80,10 +80,7 @@ def main():
     backend.start_quietly()
     try:
         train(arguments, settings)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except OSError as error:  # a place that this user may not read or write, a disk that is full
+    except (InputError, OSError) as error:  # an OSError names its file
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:

@@ -54,7 +54,8 @@ def extract_files(wavs, feature_set, cache, emo_large_conf=None, jobs=None, prog
             else:
                 pending.append(wav)
         tasks = (joblib.delayed(_extract_file)(wav, feature_set, config, settings) for wav in pending)
-        results = joblib.Parallel(n_jobs=jobs or joblib.cpu_count(), return_as="generator_unordered")(tasks)
+        with _interrupts_ignored():
+            results = joblib.Parallel(n_jobs=jobs or joblib.cpu_count(), return_as="generator_unordered")(tasks)
         bar = tqdm(
             results, desc=feature_set, total=len(wavs), initial=len(features), unit=" utterances", disable=not progress
         )
@@ -77,6 +78,19 @@ def _extract_file(wav, feature_set, config, settings):
         return wav, _key(wav, settings), vector, note, None
     except InputError as error:
         return wav, None, None, None, str(error)
+
+
+@contextlib.contextmanager
+def _interrupts_ignored():
+    """Processes started in here ignore Ctrl-C, which a terminal sends to them too: the parent ends them."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may change what a signal does
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextlib.contextmanager

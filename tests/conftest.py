@@ -1,5 +1,6 @@
 """What the tests share: a quiet framework, the real data where it is at hand, the miniature corpus."""
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -39,8 +40,14 @@ def run_script(*arguments, env=None, **kwargs):
 
 @pytest.fixture(scope="session")
 def miniature(tmp_path_factory):
-    """The miniature corpus, prepared once per test session by the real command."""
-    path = tmp_path_factory.mktemp("miniature") / "miniature.h5"
-    done = run_script("-m", "data.prepare", "sample", "--out", path)
-    assert done.returncode == 0, done.stderr
+    """The miniature corpus, prepared by the real command: once, whichever of the test processes comes first."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    path = folder / "miniature.h5"
+    with open(folder / "miniature.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not path.exists():
+            done = run_script("-m", "data.prepare", "sample", "--out", path)
+            assert done.returncode == 0, done.stderr
     return path

@@ -21,7 +21,7 @@ from metrics import confusion_matrix
 from train import refuse_existing
 
 # Those that train.py takes for the miniature corpus by itself, but fewer epochs.
-SETTINGS = ("--epochs", 12, "--batch-size", 16, "--learning-rate", 1e-3)
+SETTINGS = ("--epochs", 8, "--batch-size", 16, "--learning-rate", 1e-3)
 RESULT_FILES = (
     "text.weights.h5",
     "audio.weights.h5",
@@ -72,14 +72,14 @@ def test_results_agree_with_the_predictions(trained, miniature):
 
 def test_run_folder_says_what_made_it(trained, miniature):
     run = json.loads((trained / "run.json").read_text())
-    assert run["emotions"] == list(EMOTIONS) and run["settings"]["epochs"] == 12
+    assert run["emotions"] == list(EMOTIONS) and run["settings"]["epochs"] == 8
     assert run["corpus"]["sha256"] == sha256(miniature) and run["backend"] and run["software"]["keras"]
     assert {name: sha256(trained / name) for name in run["files"]} == run["files"]
     with open(trained / "history.csv", encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     for stage in ("text", "audio", "fusion"):
         dev = [float(row["dev_loss"]) for row in rows if row["stage"] == stage]
-        assert len(dev) == 12 and run["stages"][stage]["best_dev_loss"] == min(dev)
+        assert len(dev) == 8 and run["stages"][stage]["best_dev_loss"] == min(dev)
         assert run["stages"][stage]["best_epoch"] == 1 + int(np.argmin(dev))
     assert (trained / "training_curves.png").exists() and any((trained / "tensorboard" / "fusion").iterdir())
     assert not list(trained.glob("*.state-*"))
@@ -117,7 +117,7 @@ def test_stopped_and_killed_run_ends_with_the_same_bytes(trained, miniature, tmp
     """SIGTERM twice, SIGKILL in mid-write, between stages and in mid-epoch, a full disk, a damaged state: one end."""
     folder, moments = tmp_path / "run", np.random.default_rng(6)
     process = start_training(folder, "--corpus", miniature, *SETTINGS)
-    wait_for(process, ["text", "3/12"])
+    wait_for(process, ["text", "3/8"])
     process.send_signal(signal.SIGTERM)
     process.send_signal(signal.SIGTERM)
     code, said = end_of(process)
@@ -139,11 +139,11 @@ def test_stopped_and_killed_run_ends_with_the_same_bytes(trained, miniature, tmp
     assert list(json.loads((folder / "run.json").read_text())["stages"]) == ["text"]
     assert list(folder.glob("text.state-*.h5")), "killed before they were removed"
 
-    died = killed(folder, "step", moments.integers(20, 300), "--resume")
+    died = killed(folder, "step", moments.integers(20, 200), "--resume")
     assert died.returncode == -signal.SIGKILL, died.stderr
 
     process = start_training(folder, "--resume")
-    wait_for(process, ["fusion", "4/12"])
+    wait_for(process, ["fusion", "4/8"])
     refused = run_script("train.py", "--run", folder, "--resume")
     assert refused.returncode == 2 and "another train.py" in refused.stderr
     process.send_signal(signal.SIGKILL)
