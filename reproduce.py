@@ -252,10 +252,11 @@ class Programs:
         Raises:
             InputError: it failed.
         """
-        command = [sys.executable, str(SCRIPTS / script), *map(str, arguments)]
+        # Unbuffered, so that the log grows as the program works and its lines stand in their order.
+        command = [sys.executable, "-u", str(SCRIPTS / script), *map(str, arguments)]
         began = time.monotonic()
         with open(log, "a", encoding="utf-8") as file:
-            print(f"\n$ {' '.join(command[1:])}", file=file, flush=True)
+            print(f"\n$ {' '.join(command[2:])}", file=file, flush=True)
             with self.lock:
                 if self.stopping:
                     return

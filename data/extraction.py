@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import json
 import signal
+import sys
 import threading
 from pathlib import Path
 
@@ -57,7 +58,13 @@ def extract_files(wavs, feature_set, cache, emo_large_conf=None, jobs=None, prog
         with _interrupts_ignored():
             results = joblib.Parallel(n_jobs=jobs or joblib.cpu_count(), return_as="generator_unordered")(tasks)
         bar = tqdm(
-            results, desc=feature_set, total=len(wavs), initial=len(features), unit=" utterances", disable=not progress
+            results,
+            desc=feature_set,
+            total=len(wavs),
+            initial=len(features),
+            unit=" utterances",
+            disable=not progress,
+            mininterval=0.1 if sys.stderr.isatty() else 10,  # a log file needs fewer lines than a terminal
         )
         with _open_cache(cache) as file:
             for wav, key, vector, note, failure in bar:
