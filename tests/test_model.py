@@ -1,9 +1,12 @@
 """The networks: parameter counts, padding computed once against plain padded networks, the authors' own layers."""
 
+import importlib.util
+
 import h5py
 import keras
 import numpy as np
 import pytest
+from conftest import run_script
 
 from attention import MutualCorrelationAttention, SubViewAttention
 from data.contexts import context_rows, shuffled_batches, token_rows
@@ -137,6 +140,43 @@ def test_contexts_in_any_order_and_mix():
     shuffled = np.random.default_rng(1).permutation(150)
     apart = predict_contexts(network, [audio[i] for i in shuffled], [text[i] for i in shuffled], batch_size=7)
     np.testing.assert_allclose(apart, together[shuffled], atol=1e-5)
+
+
+PREDICT = """
+import sys
+import numpy as np
+from data.contexts import context_rows
+from model import fusion_network, predict_contexts
+
+given = np.load(sys.argv[1], allow_pickle=False)
+network = fusion_network(context_length=int(given["context_length"]))
+network.set_weights([given[f"weight_{i}"] for i in range(len(network.weights))])
+audio, text = ([given[f"{name}_{i}"] for i in range(3)] for name in ("audio", "text"))
+predictions = predict_contexts(network, audio, text)
+network.compile("adam", "mse", jit_compile=False)
+loss = network.train_on_batch(context_rows(audio, text, network.context_length), given["targets"])
+np.savez(sys.argv[2], predictions=predictions, loss=loss)
+"""
+
+
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_other_backends_agree(backend, tmp_path):
+    """The same weights and contexts: same predictions, same training loss. Skips where the backend is not installed."""
+    if importlib.util.find_spec(backend) is None:
+        pytest.skip(f"{backend} is not installed")
+    audio, text = random_contexts([1, 5, LENGTH])
+    network = with_random_statistics(fusion_network(context_length=LENGTH))
+    targets = np.random.default_rng(1).dirichlet(np.ones(10), 3).astype("float32")
+    given = {f"weight_{i}": weight for i, weight in enumerate(network.get_weights())}
+    given |= {f"audio_{i}": rows for i, rows in enumerate(audio)} | {f"text_{i}": rows for i, rows in enumerate(text)}
+    np.savez(tmp_path / "given.npz", **given, targets=targets, context_length=LENGTH)
+    done = run_script("-c", PREDICT, tmp_path / "given.npz", tmp_path / "found.npz", env={"KERAS_BACKEND": backend})
+    assert done.returncode == 0, done.stderr
+    found = np.load(tmp_path / "found.npz", allow_pickle=False)
+    np.testing.assert_allclose(found["predictions"], predict_contexts(network, audio, text), atol=1e-5)
+    network.compile("adam", "mse", jit_compile=False)
+    loss = network.train_on_batch(context_rows(audio, text, LENGTH), targets)
+    np.testing.assert_allclose(found["loss"], loss, rtol=1e-5)
 
 
 def test_contexts_that_do_not_fit_are_named():
