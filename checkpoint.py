@@ -38,6 +38,7 @@ _CORPUS_FIELDS = {"name": str, "path": str, "sha256": str, "audio_feature_set": 
 _GLOVE_FIELDS = {"path": str, "sha256": str}
 _STAGE_FIELDS = {"epochs": int, "best_epoch": int, "best_dev_loss": float, "seconds": float}
 _INPUT_FILES = {"text": "vocabulary.json", "audio": "scaler.json"}
+STAGES = ("text", "audio", "fusion")  # in training order
 _LONGEST_CONTEXT = 100_000  # utterances of a dialog
 _FILE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}")
 _ADVICE = "train again, or fetch the checkpoint again"
@@ -267,7 +268,7 @@ def build_networks(settings, num_words, num_features, num_emotions, context_leng
 
 def stages_of(settings):
     """The stages that a run trains, in order."""
-    return {"text": ["text"], "audio": ["audio"]}.get(settings["modality"], ["text", "audio", "fusion"])
+    return STAGES if settings["modality"] == "text+audio" else (settings["modality"],)
 
 
 def load_checkpoint(folder):

@@ -35,7 +35,7 @@ def main():
         out = arguments.out or arguments.run / "costs.json"
         write_json(out, costs(arguments.run, arguments.corpus))
         print(f"written to {out}")
-    except InputError as error:
+    except (InputError, OSError) as error:  # an OSError names its file
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
 

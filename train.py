@@ -366,7 +366,7 @@ def run_stages(folder, run, prepared, settings, stop):
     """Trains the stages that the run does not have yet, one after the other."""
     import keras
 
-    from checkpoint import build_networks, check_files, load_weights, save_weights
+    from checkpoint import STAGES, build_networks, check_files, load_weights, save_weights
     from figures import training_curves
     from fit import HISTORY_HEADER, StageState, fit
 
@@ -374,15 +374,17 @@ def run_stages(folder, run, prepared, settings, stop):
     num_words = len(prepared.vocabulary or ()) + 1
     num_features = len(prepared.corpus.audio_names)
     builders = build_networks(run["settings"], num_words, num_features, len(run["emotions"]), run["context_length"])
-    for name, content in (("vocabulary.json", prepared.vocabulary), ("scaler.json", prepared.scaler)):
-        if content is not None:
-            write_json(folder / name, content if name == "vocabulary.json" else content.to_json())
-            run["files"][name] = sha256(folder / name)
+    if "text" in builders:
+        write_json(folder / "vocabulary.json", prepared.vocabulary)
+        run["files"]["vocabulary.json"] = sha256(folder / "vocabulary.json")
+    if "audio" in builders:
+        write_json(folder / "scaler.json", prepared.scaler.to_json())
+        run["files"]["scaler.json"] = sha256(folder / "scaler.json")
     rows = read_history(folder, run)
     networks = {}
-    for number, (stage, build) in enumerate(builders.items()):
-        # A seed of its own for each stage: the fusion's start does not depend on how the branches were trained.
-        keras.utils.set_random_seed(settings.seed * len(builders) + number)
+    for stage, build in builders.items():
+        # A seed of its own for each stage: its start does not depend on which stages were trained before it.
+        keras.utils.set_random_seed(settings.seed * len(STAGES) + STAGES.index(stage))
         networks[stage] = network = build(prepared.words) if stage == "text" else build()
         weights = folder / f"{stage}.weights.h5"
         if stage in run["stages"]:
