@@ -3,11 +3,14 @@
 Section 3.2 of the paper, equations 1 to 5 and Figure 3. Both layers treat the rows of a dialog as a set with
 multiplicities, so that the equal rows of a zero-padded dialog are computed once (see `SubViewAttention`).
 
+`CausalMutualCorrelationAttention` is ours, not the paper's: each row sees its past, and how far back and whose it is.
+
 Letters of the shape comments: B samples, H rows (utterances or words), F input features, V sub-views, D sub-view
-size, O outputs.
+size, O outputs, Q query rows where they are not all H.
 """
 
 import keras
+import numpy as np
 from keras import ops
 
 _REGISTER = keras.saving.register_keras_serializable(package="mcaf")
@@ -15,6 +18,10 @@ _REGISTER = keras.saving.register_keras_serializable(package="mcaf")
 UPDATES = ("sequential", "simultaneous")
 FACTORS = ("shared", "per_view", "none")
 _HIDDEN = -1e9  # added to a score that must come out as 0
+# A key lies 0, 1, 2, 3, 4, 5-6, 7-8, 9-12, 13-16, 17-24, 25-32, 33-64, 65 or more rows before the query.
+DISTANCE_EDGES = (1, 2, 3, 4, 5, 7, 9, 13, 17, 25, 33, 65)
+# Of the learned distance biases: Adam moves a weight by about its rate a step, too slow for a score at 1e-3.
+BIAS_SCALE = 10.0
 
 
 @_REGISTER
@@ -182,22 +189,92 @@ class MutualCorrelationAttention(keras.layers.Layer):
         return super().get_config() | _sizes(self) | {"update": self.update, "factor": self.factor}
 
 
-def attend(query, key, value, multiplicity=None, segment=None, causal=False):
+@_REGISTER
+class CausalMutualCorrelationAttention(MutualCorrelationAttention):
+    """Mutual correlation over a dialog in which each utterance sees itself and its past, how far back, and whose.
+
+    As `MutualCorrelationAttention` with `causal=True`, and BIAS_SCALE x bias[same speaker?, distance] is added to the
+    scores of each sub-view, one learned table (2 x 13, V) per modality. It starts as a recency slope, steeper from
+    sub-view to sub-view; odd sub-views start one lower for the query's own speaker, even ones for the other.
+
+    Call arguments:
+        inputs: [audio, text], both (B, H, F) floats. Padding rows stand at the end, where no earlier row sees them.
+        speaker: (B, H) ints that tell the speakers of a dialog apart.
+        return_scores: whether to return the scores too.
+
+    Returns:
+        As `MutualCorrelationAttention`.
+    """
+
+    def __init__(self, num_sub_views, sub_view_dim, **kwargs):
+        super().__init__(num_sub_views, sub_view_dim, **kwargs | {"causal": True})
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        shape = (2 * (len(DISTANCE_EDGES) + 1), self.num_sub_views)
+        self.audio_bias, self.text_bias = (
+            self.add_weight(name=f"{modality}_bias", shape=shape, initializer=recency) for modality in ("audio", "text")
+        )
+
+    def call(self, inputs, speaker, return_scores=False):
+        outputs, scores = [], []
+        parts = zip(self.project(inputs), self.biases(speaker, speaker), (self.audio_maps, self.text_maps), strict=True)
+        for projected, bias, maps in parts:
+            rows, row_scores = attend(*projected, causal=True, bias=bias)
+            outputs.append(ops.matmul(rows, maps[3]))  # (B, H, O)
+            scores.append(row_scores)
+        return (outputs, scores) if return_scores else outputs
+
+    def biases(self, query_speaker, key_speaker):
+        """What distance and speaker add to the scores of the last Q of H rows.
+
+        Args:
+            query_speaker: (B, Q) ints.
+            key_speaker: (B, H) ints.
+
+        Returns:
+            For audio and for text (B, V, Q, H). Keys after the query have the bias of distance 0.
+        """
+        keys = ops.arange(ops.shape(key_speaker)[1])
+        rows = keys[-ops.shape(query_speaker)[1] :]
+        distance = ops.expand_dims(rows, 1) - keys  # (Q, H)
+        bucket = ops.sum(ops.cast(ops.expand_dims(distance, -1) >= np.array(DISTANCE_EDGES, "int32"), "int32"), -1)
+        same = ops.cast(ops.equal(ops.expand_dims(query_speaker, 2), ops.expand_dims(key_speaker, 1)), "int32")
+        index = same * (len(DISTANCE_EDGES) + 1) + bucket  # (B, Q, H)
+        # A product with one-hot rows: its gradient is a product too, where that of a lookup is a slow scatter.
+        chosen = BIAS_SCALE * ops.one_hot(index, self.audio_bias.shape[0])
+        return [ops.einsum("bqhi,iv->bvqh", chosen, table) for table in (self.audio_bias, self.text_bias)]
+
+
+def recency(shape, dtype=None):
+    """First value of the distance biases: see `CausalMutualCorrelationAttention`."""
+    views = np.arange(shape[1])
+    slope = 2 * views / max(shape[1] - 1, 1)  # per doubling of the distance
+    doublings = np.log2(1 + np.array((0, *DISTANCE_EDGES)))
+    lower = np.stack([views % 2 == 0, views % 2 == 1])  # (2, V): the other speaker, the same
+    bias = -doublings[:, None] * slope - lower[:, None]  # (2, distances, V)
+    return ops.convert_to_tensor(bias.reshape(shape) / BIAS_SCALE, dtype)
+
+
+def attend(query, key, value, multiplicity=None, segment=None, causal=False, bias=None):
     """Scores of each query's row over the keys' rows, and the values weighted by them (equations 1 and 2).
 
     Args:
-        query: (B, H, V, D).
+        query: (B, H, V, D); without the other arguments also (B, Q, V, D).
         key: (B, H, V, D).
         value: (B, H, V, D).
         multiplicity: (B, H) how many equal rows each key stands for, or None.
         segment: (B, H) which rows see each other, or None.
         causal: whether query h sees the keys 0..h only.
+        bias: (B, V, Q, H) added to the scores, or None.
 
     Returns:
-        rows (B, H, V D) and scores (B, V, H, H).
+        rows (B, Q, V D) and scores (B, V, Q, H).
     """
     scale = 1 / float(key.shape[-1]) ** 0.5
     scores = ops.einsum("bqvd,bhvd->bvqh", query * scale, key)
+    if bias is not None:
+        scores = scores + bias
     hidden = []  # what is added to the scores, broadcast over the sub-views in one pass
     if multiplicity is not None:
         # log 0 would do as well, but its infinity times 0 is NaN where a whole sample is absent.
@@ -211,7 +288,8 @@ def attend(query, key, value, multiplicity=None, segment=None, causal=False):
         hidden.append(ops.where(rows <= ops.expand_dims(rows, 1), 0.0, _HIDDEN)[None])  # (1, H, H)
     if hidden:
         scores = scores + ops.expand_dims(sum(hidden), 1)
-    scores = ops.softmax(scores, axis=-1)
+    # Keras warns of a softmax over one value.
+    scores = ops.ones_like(scores) if scores.shape[-1] == 1 else ops.softmax(scores, axis=-1)
     rows = ops.einsum("bvqh,bhvd->bqvd", scores, value)
     return _merge(rows), scores
 

@@ -9,12 +9,14 @@ settings, and arrays are copied in after their names, shapes and types are check
     shares = recogniser.predict_dialog(transcripts, audio_features)  # (h, 10) vote shares
 """
 
+import functools
 import re
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import numpy as np
 
+import causal
 from data.contexts import dialog_contexts
 from data.corpus import dialog_slices
 from data.files import InputError, read_json, sha256
@@ -185,6 +187,9 @@ def read_run(folder):
             raise InputError(f"{path}: 'stages' holds {stage!r:.40}, which is no trained stage of this run; {_ADVICE}")
         _check_fields(path, summary, _STAGE_FIELDS, f"stages.{stage}.")
     emotions = run["emotions"]
+    prior = run.get("prior_shares", [] if run["settings"]["variant"] == "causal" else None)
+    if prior is not None and not _are_shares(prior, len(emotions)):
+        raise InputError(f"{path}: 'prior_shares' must be {len(emotions)} numbers from 0 to 1; {_ADVICE}")
     if not all(isinstance(name, str) for name in emotions) or not len(emotions) == len(set(emotions)) > 1:
         raise InputError(f"{path}: 'emotions' must be at least two different names; {_ADVICE}")
     if not 1 <= run["context_length"] <= _LONGEST_CONTEXT:
@@ -193,6 +198,10 @@ def read_run(folder):
         if not _FILE_NAME.fullmatch(name) or not isinstance(digest, str):
             raise InputError(f"{path}: 'files' holds {name!r:.80}, no name of a file in the folder; {_ADVICE}")
     return run
+
+
+def _are_shares(values, num):
+    return isinstance(values, list) and len(values) == num and all(type(v) is float and 0 <= v <= 1 for v in values)
 
 
 def _check_fields(path, content, kinds, where=""):
@@ -243,32 +252,42 @@ def build_networks(settings, num_words, num_features, num_emotions, context_leng
     Args:
         settings: dict of `train.Settings`.
         num_words: rows of the word matrix.
-        num_features: columns of the audio features.
+        num_features: columns of the audio network's input.
         num_emotions: C.
         context_length: rows of a zero-padded dialog.
 
     Returns:
-        {stage: builder without arguments}, in training order; stages are "text", "audio" and "fusion". The text
-        builder takes the word matrix.
+        {name: builder without arguments} of "text", "audio" and "fusion", as far as the run has them. The text builder
+        takes the word matrix.
     """
     import model  # imports the framework
 
     activation = "softmax" if settings["loss"] == "cross_entropy" else None
+    is_causal = settings["variant"] == "causal"
+    options = {branch: values[-1] if is_causal else {} for branch, values in causal.BRANCHES.items()}
     builders = {
         "text": lambda words=None: model.text_branch(
-            np.zeros((num_words, WORD_DIM), "float32") if words is None else words, num_emotions, activation
+            np.zeros((num_words, WORD_DIM), "float32") if words is None else words,
+            num_emotions,
+            activation,
+            **options["text"],
         ),
-        "audio": lambda: model.audio_branch(num_features, num_emotions, activation),
+        "audio": lambda: model.audio_branch(num_features, num_emotions, activation, **options["audio"]),
         "fusion": lambda: model.fusion_network(
             settings["variant"], settings["update"], settings["factor"], context_length, num_emotions, activation
         ),
     }
-    return {stage: builders[stage] for stage in stages_of(settings)}
+    networks = {stage.split("-")[0] for stage in stages_of(settings)}
+    return {name: build for name, build in builders.items() if name in networks}
 
 
 def stages_of(settings):
-    """The stages that a run trains, in order."""
-    return STAGES if settings["modality"] == "text+audio" else (settings["modality"],)
+    """The stages that a run trains, in order: "text", "audio", "fusion"; the causal variant's are in `causal.py`."""
+    branches = STAGES[:2] if settings["modality"] == "text+audio" else (settings["modality"],)
+    if settings["variant"] == "causal":
+        steps = [causal.branch_stages(branch, settings["train_sessions"]) for branch in branches]
+        return (*(stage for of_branch in steps for stage in of_branch), *causal.FUSION_STAGES)
+    return (*branches, "fusion") if len(branches) > 1 else branches
 
 
 def load_checkpoint(folder):
@@ -291,28 +310,33 @@ def load_checkpoint(folder):
             raise InputError(
                 f"{folder}: not finished ({stage} is not trained); go on with 'python train.py --run {folder} --resume'"
             )
-    needed = [f"{stage}.weights.h5" for stage in stages_of(settings)]
-    needed += [name for stage, name in _INPUT_FILES.items() if stage in stages_of(settings)]
+    is_causal = settings["variant"] == "causal"
+    stages = [stage for stage in stages_of(settings) if not stage.endswith("-start")]
+    needed = [f"{stage}.weights.h5" for stage in stages]
+    needed += [name for stage, name in _INPUT_FILES.items() if stage in stages]
     check_files(folder, run, dict.fromkeys([*needed, *run["files"]]))
     vocabulary = scaler = None
-    if "text" in stages_of(settings):
+    if "text" in stages:
         vocabulary = _read_vocabulary(folder / "vocabulary.json")
         _check_size(folder / "text.weights.h5", len(vocabulary), "words of vocabulary.json")
-    if "audio" in stages_of(settings):
+    num_features = 0
+    if "audio" in stages:
         scaler = Scaler.from_json(folder / "scaler.json")
-        _check_size(folder / "audio.weights.h5", len(scaler.names), "features of scaler.json")
+        num_features = len(scaler.names) * (2 if is_causal else 1)
+        _check_size(folder / "audio.weights.h5", num_features, "features of scaler.json")
     builders = build_networks(
-        settings,
-        len(vocabulary or ()) + 1,
-        len(scaler.names) if scaler else 0,
-        len(run["emotions"]),
-        run["context_length"],
+        settings, len(vocabulary or ()) + 1, num_features, len(run["emotions"]), run["context_length"]
     )
-    networks = {}
-    for stage, build in builders.items():
-        networks[stage] = build()
-        load_weights(networks[stage], folder / f"{stage}.weights.h5")
-    return Recogniser(run, vocabulary, scaler, networks)
+    networks = {name: build() for name, build in builders.items()}
+    members, fusions = {}, []
+    for stage in stages:
+        branch, _, member = stage.partition("-")
+        load_weights(networks[branch], folder / f"{stage}.weights.h5")
+        if is_causal and branch == "fusion":
+            fusions.append(networks[branch].get_weights())
+        elif is_causal:
+            members.setdefault(member, {})[branch] = networks[branch].get_weights()
+    return Recogniser(run, vocabulary, scaler, networks, list(members.values()), fusions)
 
 
 def _read_vocabulary(path):
@@ -332,17 +356,31 @@ def _check_size(path, num_rows, what):
 
 
 @dataclass(frozen=True)
+class Utterances:
+    """Utterances in time order, as a `data.corpus.Corpus` has them; None for what the networks do not read."""
+
+    transcript: list
+    audio: np.ndarray | None = None
+    speaker: list | None = None
+    start_s: np.ndarray | None = None
+    end_s: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
 class Recogniser:
     """Trained networks with what they need to read an utterance.
 
-    `run` is the content of run.json, `vocabulary` the list of words, `scaler` the `Scaler`, `networks` {stage: model}
-    with the stages "text", "audio" and "fusion", as far as the run trained them.
+    `run` is the content of run.json, `vocabulary` the list of words, `scaler` the `Scaler`, `networks` {name: model}
+    with "text", "audio" and "fusion", as far as the run trained them. `members` and `fusions` are empty but for the
+    causal variant: there, the weights of each cross-fitted pair of branches, {branch: arrays}, and of each fusion.
     """
 
     run: dict
     vocabulary: list
     scaler: Scaler
     networks: dict
+    members: list = field(default_factory=list)
+    fusions: list = field(default_factory=list)
 
     @property
     def emotions(self):
@@ -354,17 +392,69 @@ class Recogniser:
         """The stage whose prediction is the run's answer."""
         return list(self.networks)[-1]
 
-    def predict_dialog(self, transcripts, audio_features):
+    @functools.cached_property
+    def with_vectors(self):
+        """{branch: `model.with_vectors` of it}."""
+        import model
+
+        return {name: model.with_vectors(branch) for name, branch in self.networks.items() if name != "fusion"}
+
+    def predict_dialog(self, transcripts, audio_features=None, speakers=None, start_s=None, end_s=None):
         """Vote shares after each utterance of one dialog.
 
         Args:
             transcripts: h texts in time order.
-            audio_features: (h, A) raw features, columns as in `scaler.names`; None for a text-only run.
+            audio_features: (h, A) raw features, columns as in `audio_names`; None for a text-only run.
+            speakers: h names; the causal variant alone needs them, and the times.
+            start_s: (h,) start of each utterance in seconds.
+            end_s: (h,) its end.
 
         Returns:
             (h, C) float32 vote shares.
+
+        Raises:
+            ValueError: something that the run needs is missing, or not there for each utterance.
         """
-        return self.predict(transcripts, audio_features, {"dialog": slice(0, len(transcripts))})[self.final_stage]
+        return self.predict(
+            self.checked_dialog(transcripts, audio_features, speakers, start_s, end_s),
+            {"dialog": slice(0, len(transcripts))},
+            np.arange(len(transcripts)),
+        )[self.final_stage]
+
+    def checked_dialog(self, transcripts, audio_features=None, speakers=None, start_s=None, end_s=None):
+        """`Utterances` of the arguments of `predict_dialog`."""
+        given = {"transcripts": transcripts, "audio_features": audio_features}
+        given |= {"speakers": speakers, "start_s": start_s, "end_s": end_s}
+        needed = ["transcripts"] + ["audio_features"] * (self.scaler is not None)
+        if self.members:
+            needed += ["speakers", *(("start_s", "end_s") if self.scaler else ())]
+        for name in needed:
+            if given[name] is None or len(given[name]) != len(transcripts):
+                found = "None" if given[name] is None else f"{len(given[name])} rows"
+                raise ValueError(
+                    f"this run needs {name} of each of the {len(transcripts)} utterances. Received: {found}"
+                )
+        if self.scaler and np.shape(audio_features)[1:] != (len(self.audio_names),):
+            raise ValueError(
+                f"audio_features must have the {len(self.audio_names)} columns of audio_names. "
+                f"Received: shape {np.shape(audio_features)}"
+            )
+        times = [None if time is None else np.asarray(time, "float64") for time in (start_s, end_s)]
+        return Utterances(list(transcripts), audio_features, speakers, *times)
+
+    @property
+    def audio_names(self):
+        """Names of the A columns of raw audio features."""
+        names = self.scaler.names if self.scaler else ()
+        return names[: len(names) - len(causal.TIMING_NAMES)] if self.members else names
+
+    def stream(self):
+        """A `causal.DialogStream`, which takes a dialog utterance by utterance.
+
+        Raises:
+            ValueError: the run is not of the causal variant.
+        """
+        return causal.DialogStream(self)
 
     def predict_corpus(self, corpus, rows=None):
         """Vote shares of every stage for the utterances of a corpus, in the context of their dialogs.
@@ -374,39 +464,44 @@ class Recogniser:
             rows: indices of the utterances to predict; None for all. Whole dialogs are read for their contexts.
 
         Returns:
-            {stage: (n, C) float32}.
+            {"text", "audio", "fusion": (n, C) float32}, as far as the run has them.
         """
-        if self.scaler and tuple(corpus.audio_names) != self.scaler.names:
+        if self.scaler and tuple(corpus.audio_names) != self.audio_names:
             raise InputError("the corpus has other audio features, or in another order, than the run was trained on")
         wanted = np.arange(len(corpus)) if rows is None else np.asarray(rows)
         dialogs = set(corpus.dialog_id[wanted])
         read = np.flatnonzero(np.isin(corpus.dialog_id, sorted(dialogs)))
         part = corpus.take(read)
-        places = np.searchsorted(read, wanted)
-        return self.predict(part.transcript, part.audio, dialog_slices(part.dialog_id), places)
+        return self.predict(part, dialog_slices(part.dialog_id), np.searchsorted(read, wanted))
 
-    def predict(self, transcripts, audio_features, dialogs, places=None):
-        """The work of `predict_dialog` and `predict_corpus`; `dialogs` are the rows of each dialog."""
+    def predict(self, utterances, dialogs, places):
+        """The work of `predict_dialog` and `predict_corpus`.
+
+        Args:
+            utterances: `Utterances` or `data.corpus.Corpus`.
+            dialogs: {dialog id: slice} of them.
+            places: rows of the utterances that are asked for.
+        """
         import model
 
-        places = np.arange(len(transcripts)) if places is None else places
+        if self.members:
+            return causal.predict(self, utterances, dialogs, places)
         vectors, predictions = {}, {}
         if "text" in self.networks:
-            ids = token_ids(transcripts, self.vocabulary)
-            predictions["text"] = model.predict_tokens(self.networks["text"], ids[places])
-            vectors["text"] = ids
+            ids = token_ids(utterances.transcript, self.vocabulary)
+            outputs = model.predict_tokens(self.with_vectors["text"], ids)
+            vectors["text"], predictions["text"] = model.split_vectors(outputs)
         if "audio" in self.networks:
-            features = self.scaler.transform(audio_features)
-            predictions["audio"] = model.predict_features(self.networks["audio"], features[places])
-            vectors["audio"] = features
+            features = self.scaler.transform(utterances.audio)
+            outputs = model.predict_features(self.with_vectors["audio"], features)
+            vectors["audio"], predictions["audio"] = model.split_vectors(outputs)
+        predictions = {branch: shares[places] for branch, shares in predictions.items()}
         if "fusion" in self.networks:
-            text = model.predict_tokens(model.vector_model(self.networks["text"]), vectors["text"])
-            audio = model.predict_features(model.vector_model(self.networks["audio"]), vectors["audio"])
             whole = self.run["settings"]["context"]
             predictions["fusion"] = model.predict_contexts(
                 self.networks["fusion"],
-                dialog_contexts(audio, dialogs, places, whole),
-                dialog_contexts(text, dialogs, places, whole),
+                dialog_contexts(vectors["audio"], dialogs, places, whole),
+                dialog_contexts(vectors["text"], dialogs, places, whole),
             )
         return predictions
 
@@ -420,7 +515,7 @@ def check_corpus_fits(run, corpus, path):
     if list(corpus.emotions) != run["emotions"]:
         raise InputError(f"{path}: emotions {list(corpus.emotions)} are not the run's {run['emotions']}")
     feature_set, width = run["corpus"].get("audio_feature_set"), run["corpus"].get("num_audio_features")
-    if "audio" in stages_of(run["settings"]) and (corpus.audio_feature_set, len(corpus.audio_names)) != (
+    if run["settings"]["modality"] != "text" and (corpus.audio_feature_set, len(corpus.audio_names)) != (
         feature_set,
         width,
     ):

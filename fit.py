@@ -4,6 +4,7 @@ The order of the data depends on (seed, epoch) alone and the state holds all els
 was stopped and resumed ends with the same bytes as one that never was.
 """
 
+import contextlib
 import hashlib
 import json
 import sys
@@ -32,26 +33,57 @@ class Stopped(Exception):
 
 
 @dataclass(frozen=True)
-class StageData:
-    """What one network learns from: n training utterances, C emotions.
+class Recipe:
+    """How one network is trained.
 
-    `names` are the n utterance ids; `inputs(chosen)` gives the network's input for an array of positions, `targets`
-    (n, C) theirs; `predict_dev()` gives the prediction for the dev utterances, `dev_names`, `dev_targets` and
-    `dev_shares` are theirs.
+    `epochs` at most, fewer when `patience` epochs have passed without a lower dev loss (0: never). `loss` is a key of
+    `metrics.LOSSES`. With a `weight_decay` the optimizer is AdamW, else Adam; `clipnorm` limits each gradient's norm.
+    `averaging` is the decay per step of a running mean of the weights, which is what is scored and kept; None: none.
+    `keep_last` keeps the weights of the last epoch instead of those of the lowest dev loss.
+    """
+
+    epochs: int
+    patience: int
+    batch_size: int
+    learning_rate: float
+    loss: str
+    seed: int
+    weight_decay: float | None = None
+    clipnorm: float | None = None
+    averaging: float | None = None
+    keep_last: bool = False
+
+    def optimizer(self):
+        options = {"clipnorm": self.clipnorm, "use_ema": self.averaging is not None}
+        if self.averaging is not None:
+            options["ema_momentum"] = self.averaging
+        # Epsilon as in the release.
+        if self.weight_decay:
+            return keras.optimizers.AdamW(self.learning_rate, weight_decay=self.weight_decay, epsilon=1e-8, **options)
+        return keras.optimizers.Adam(self.learning_rate, epsilon=1e-8, **options)
+
+
+@dataclass(frozen=True)
+class StageData:
+    """What one network learns from: n training samples (utterances, or whole dialogs), C emotions.
+
+    `names` are the n ids; `batch(chosen)` gives the network's input and targets for an array of positions;
+    `predict_dev()` gives the prediction for the dev utterances, `dev_names`, `dev_targets` and `dev_shares` are theirs.
+    `cut(n, batch_size, order)` cuts the samples into index arrays with the numpy random generator `order`.
     """
 
     names: np.ndarray
-    inputs: Callable
-    targets: np.ndarray
+    batch: Callable
     predict_dev: Callable
     dev_names: np.ndarray
     dev_targets: np.ndarray
     dev_shares: np.ndarray
     emotions: tuple
+    cut: Callable = shuffled_batches
 
     def batches(self, batch_size, seed, epoch):
         """The epoch's batches: a new order for each (seed, epoch), and the same one for the same."""
-        return shuffled_batches(len(self.names), batch_size, np.random.default_rng([seed, epoch]))
+        return self.cut(len(self.names), batch_size, np.random.default_rng([seed, epoch]))
 
 
 @dataclass
@@ -89,14 +121,14 @@ class Progress:
         return progress
 
 
-def fit(stage, network, data, settings, folder, earlier_rows, stop):
-    """Trains `network` and leaves the weights of the lowest dev loss in it.
+def fit(stage, network, data, recipe, folder, earlier_rows, stop):
+    """Trains `network` and leaves the weights that the recipe keeps in it.
 
     Args:
         stage: its name, for files and messages.
-        network: built by `model.py`, not compiled.
+        network: built by `model.py`; what trained it before was a recipe of the same optimizer and loss.
         data: `StageData`.
-        settings: `train.Settings`.
+        recipe: `Recipe`.
         folder: the run folder; `<stage>.state-{0,1}.h5` hold the two newest states.
         earlier_rows: rows of history.csv of the stages before.
         stop: function that gives the number of a signal that came, or None.
@@ -108,21 +140,17 @@ def fit(stage, network, data, settings, folder, earlier_rows, stop):
         InputError: a loss or a prediction is no number; the message names the utterances.
         Stopped: a signal came.
     """
-    # epsilon as in the release; XLA gained nothing on CPU and does not run on Pascal cards.
-    optimizer = keras.optimizers.Adam(settings.learning_rate, epsilon=1e-8)
-    loss = {"mse": "mean_squared_error", "cross_entropy": "categorical_crossentropy"}[settings.loss]
-    network.compile(optimizer, loss, jit_compile=keras.backend.backend() == "jax")
-    optimizer.build(network.trainable_variables)
+    begin(network, recipe)
     state = StageState(stage, network, folder)
     progress = state.load()
     board = TensorBoard(folder / "tensorboard" / stage, progress.epoch)
-    bar = Bar(stage, settings.epochs)
-    while progress.epoch < settings.epochs and not out_of_patience(progress, settings.patience):
+    bar = Bar(stage, recipe.epochs)
+    while progress.epoch < recipe.epochs and not out_of_patience(progress, recipe.patience):
         began = time.perf_counter()
-        batches = data.batches(settings.batch_size, settings.seed, progress.epoch)
+        batches = data.batches(recipe.batch_size, recipe.seed, progress.epoch)
         bar.epoch(progress, len(batches))
         for chosen in batches[progress.step :]:
-            step_loss = float(network.train_on_batch(data.inputs(chosen), data.targets[chosen]))
+            step_loss = float(network.train_on_batch(*data.batch(chosen)))
             if not np.isfinite(step_loss):
                 raise gone_wrong(f"the loss is {step_loss}", data.names[chosen], stage, folder, progress, state)
             progress.loss_sum += step_loss * len(chosen)
@@ -132,11 +160,12 @@ def fit(stage, network, data, settings, folder, earlier_rows, stop):
                 progress.seconds += time.perf_counter() - began
                 state.save(progress)
                 raise Stopped(stop())
-        predictions = data.predict_dev()
-        if not np.isfinite(predictions).all():
-            names = data.dev_names[~np.isfinite(predictions).all(axis=1)]
-            raise gone_wrong("the prediction is no number", names, stage, folder, progress, state)
-        row = end_epoch(predictions, data, settings, progress, state)
+        with averaged_weights(network, recipe):
+            predictions = data.predict_dev()
+            if not np.isfinite(predictions).all():
+                names = data.dev_names[~np.isfinite(predictions).all(axis=1)]
+                raise gone_wrong("the prediction is no number", names, stage, folder, progress, state)
+            row = end_epoch(predictions, data, recipe, progress, state)
         progress.seconds += time.perf_counter() - began
         state.save(progress)
         write_csv(folder / "history.csv", HISTORY_HEADER, earlier_rows + [[stage, *past] for past in progress.history])
@@ -146,6 +175,33 @@ def fit(stage, network, data, settings, folder, earlier_rows, stop):
     state.restore_best()
     summary = {name: asdict(progress)[name] for name in ("best_epoch", "best_dev_loss", "seconds")}
     return {"epochs": progress.epoch, **summary}, [[stage, *past] for past in progress.history]
+
+
+def begin(network, recipe):
+    """Compiles the network, or resets its optimizer if it is compiled: that spares tracing it again."""
+    if network.compiled:
+        for variable in network.optimizer.variables:
+            variable.assign(np.zeros(variable.shape, variable.dtype))
+        network.optimizer.learning_rate = recipe.learning_rate
+        return
+    optimizer = recipe.optimizer()
+    loss = {"mse": "mean_squared_error", "cross_entropy": "categorical_crossentropy"}[recipe.loss]
+    # XLA gained nothing on CPU and does not run on Pascal cards.
+    network.compile(optimizer, loss, jit_compile=keras.backend.backend() == "jax")
+    optimizer.build(network.trainable_variables)
+
+
+@contextlib.contextmanager
+def averaged_weights(network, recipe):
+    """While open, the network holds the running mean of its weights, if the recipe has one."""
+    if recipe.averaging is None:
+        yield
+        return
+    trained = [np.array(weight) for weight in network.trainable_weights]
+    network.optimizer.finalize_variable_values(network.trainable_variables)
+    yield
+    for weight, value in zip(network.trainable_weights, trained, strict=True):
+        weight.assign(value)
 
 
 def out_of_patience(progress, patience):
@@ -169,15 +225,15 @@ def gone_wrong(what, names, stage, folder, progress, state):
     )
 
 
-def end_epoch(predictions, data, settings, progress, state):
+def end_epoch(predictions, data, recipe, progress, state):
     """Scores the dev utterances, keeps the weights if they are the best so far, and moves on to the next epoch."""
-    dev_loss = LOSSES[settings.loss](data.dev_targets, predictions)
+    dev_loss = LOSSES[recipe.loss](data.dev_targets, predictions)
     dev_accuracy = scores(confusion_matrix(data.dev_shares, predictions), data.emotions)["accuracy"]
     progress.epoch += 1
     row = [progress.epoch, progress.loss_sum / len(data.names), dev_loss, dev_accuracy]
     progress.history.append(row)
     progress.step, progress.loss_sum = 0, 0.0
-    if dev_loss < progress.best_dev_loss:
+    if dev_loss < progress.best_dev_loss or recipe.keep_last:
         progress.best_epoch, progress.best_dev_loss = progress.epoch, dev_loss
         state.keep_best()
     return row

@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 
 import backend
+import causal
 from data.files import InputError, sha256, write_csv, write_json
 from data.labels import DEV_SESSION, TEST_SESSION, TRAIN_SESSIONS
 
@@ -39,7 +40,11 @@ def option(default, text, **argument):
 class Settings:
     """Everything that decides a run's result, besides the corpus. Defaults are the paper's (section 4.2)."""
 
-    variant: str = option("released", "fusion network: the authors' code, or Figure 4", choices=("released", "paper"))
+    variant: str = option(
+        "released",
+        "fusion network: the authors' code, Figure 4, or ours that knows the current utterance (causal.py)",
+        choices=("released", "paper", "causal"),
+    )
     update: str = option(
         "sequential", "of the correlation factor: released code, or eqs 4-5", choices=("sequential", "simultaneous")
     )
@@ -49,7 +54,9 @@ class Settings:
         choices=("shared", "per_view", "none"),
     )
     modality: str = option(
-        "text+audio", "both, or one branch alone (rows T and A of Table 3)", choices=("text+audio", "text", "audio")
+        "text+audio",
+        "both, or one branch alone (rows T and A of Table 3; causal: with its fusion, which gets zeros for the other)",
+        choices=("text+audio", "text", "audio"),
     )
     context: bool = option(
         True, "whether the fusion sees the dialog before the utterance", action=argparse.BooleanOptionalAction
@@ -68,10 +75,12 @@ class Settings:
     train_sessions: tuple = option(TRAIN_SESSIONS, "sessions to train on", type=int, nargs="+", metavar="S")
     dev_session: int = option(DEV_SESSION, "session that chooses the epoch", type=int, metavar="S")
     test_session: int = option(TEST_SESSION, "session left for evaluate.py", type=int, metavar="S")
-    epochs: int = option(50, "most epochs of each stage", type=int, metavar="N")
+    epochs: int = option(50, "most epochs of each stage (causal: of the fusion)", type=int, metavar="N")
     patience: int = option(0, "stop a stage after N epochs without a lower dev loss; 0: never", type=int, metavar="N")
-    batch_size: int = option(64, "utterances per step", type=int, metavar="N")
-    learning_rate: float = option(1e-4, "of Adam", type=float, metavar="R")
+    batch_size: int = option(
+        64, "utterances per step (causal: dialogs, and 16 times as many utterances in a branch)", type=int, metavar="N"
+    )
+    learning_rate: float = option(1e-4, "of Adam (causal: of the fusion's AdamW)", type=float, metavar="R")
     seed: int = option(0, "of weights and data order", type=int, metavar="N")
 
 
@@ -99,7 +108,7 @@ def parse_arguments(argv=None):
         "--corpus",
         type=Path,
         help="corpus file of data.prepare (default: the miniature corpus, made at "
-        "the first use, with settings for its size: " + ", ".join(f"{k} {v}" for k, v in MINIATURE.items()) + ")",
+        "the first use, with settings for its size: " + _listed(MINIATURE) + ")",
     )
     parser.add_argument(
         "--glove", type=Path, help="GloVe text file, e.g. glove.6B.200d.txt (default: word vectors start random)"
@@ -113,11 +122,14 @@ def parse_arguments(argv=None):
     for setting in settings:
         name, argument = "--" + setting.name.replace("_", "-"), dict(setting.metadata)
         default = " ".join(map(str, setting.default)) if isinstance(setting.default, tuple) else setting.default
-        parser.add_argument(name, **argument | {"help": f"{argument['help']} (default: {default})"})
+        ours = f"; causal: {causal.DEFAULTS[setting.name]}" if setting.name in causal.DEFAULTS else ""
+        parser.add_argument(name, **argument | {"help": f"{argument['help']} (default: {default}{ours})"})
     given = vars(parser.parse_args(argv))
     if "resume" in given and set(given) != {"run", "resume"}:
         parser.error("--resume goes with --run and nothing else: settings and corpus are those of the run")
     values = {} if "corpus" in given else dict(MINIATURE)
+    if given.get("variant") == "causal":
+        values |= causal.DEFAULTS
     values |= {setting.name: given.pop(setting.name) for setting in settings if setting.name in given}
     chosen = Settings(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
     problem = impossible(chosen)
@@ -126,6 +138,10 @@ def parse_arguments(argv=None):
     return argparse.Namespace(
         **{"corpus": None, "glove": None, "run": None, "resume": False, "branches": None} | given
     ), chosen
+
+
+def _listed(values):
+    return ", ".join(f"{name} {value}" for name, value in values.items())
 
 
 def impossible(settings):
@@ -138,7 +154,12 @@ def impossible(settings):
             return f"--{name} must not be negative"
     if settings.seed >= 2**30:
         return "--seed must be below 2**30"
-    if settings.modality != "text+audio":
+    if settings.variant == "causal":
+        if settings.loss != "cross_entropy":
+            return "--variant causal is trained with cross_entropy: drop --loss"
+        if len(settings.train_sessions) < 2:
+            return "--variant causal goes once without each training session: give at least two --train-sessions"
+    elif settings.modality != "text+audio":
         alone = f"--modality {settings.modality} trains a branch alone"
         if (settings.factor, settings.update) != ("shared", "sequential"):
             return f"{alone}, which has no correlation factor: drop --factor and --update"
@@ -265,6 +286,11 @@ class Prepared:
     features: np.ndarray
     dialogs: dict
 
+    def dev_part(self):
+        """Ids, targets and shares of the dev utterances, and the emotions: the last fields of `fit.StageData`."""
+        rows = self.dev
+        return self.corpus.utterance_id[rows], self.targets[rows], self.shares[rows], self.corpus.emotions
+
 
 def prepare(corpus_path, glove_path, settings):
     """Reads corpus and word vectors, and fits vocabulary and scaler on the training sessions alone."""
@@ -285,12 +311,16 @@ def prepare(corpus_path, glove_path, settings):
                 f"{corpus_path}: --targets categorical turns ties into 'other', which this corpus does not have"
             )
         targets = labels.categorical_targets(shares, corpus.emotions.index("other"))
-    stages = stages_of(dataclasses.asdict(settings))
+    branches = {stage.split("-")[0] for stage in stages_of(dataclasses.asdict(settings))}
+    dialogs = dialog_slices(corpus.dialog_id)
     vocabulary = ids = words = scaler = features = None
-    if "text" in stages:
+    if "text" in branches:
         vocabulary = text.build_vocabulary(corpus.transcript[split["train"]])
         ids = text.token_ids(corpus.transcript, vocabulary)
         vectors = text.read_glove(glove_path, vocabulary) if glove_path else {}
+        if glove_path and settings.variant == "causal":
+            parts = {part for word in vocabulary for parts in text.word_parts(word) for part in parts}
+            vectors |= text.vectors_from_parts(vocabulary, vectors | text.read_glove(glove_path, parts))
         words = text.word_matrix(vocabulary, vectors, settings.seed)
         known = (ids[split["dev"]] > 0).sum() / sum(
             len(text.tokenize(line)[: text.MAX_TOKENS]) for line in corpus.transcript[split["dev"]]
@@ -299,13 +329,19 @@ def prepare(corpus_path, glove_path, settings):
             f"text: {len(vocabulary)} training words, {len(vectors)} with a GloVe vector, the others start random; "
             f"{known:.1%} of the dev words are among them"
         )
-    if "audio" in stages:
+    if "audio" in branches:
         if not corpus.audio_names:
             raise InputError(
                 f"{corpus_path}: has no audio features; train with --modality text, or prepare with --audio egemaps_lld"
             )
-        scaler = Scaler.fit(corpus.audio[split["train"]], corpus.audio_names)
-        features = scaler.transform(corpus.audio)
+        if settings.variant == "causal":
+            seen = causal.seen_dialogs(dialogs.values(), settings.context)
+            raw = causal.raw_features(corpus, seen)
+            scaler = Scaler.fit(raw[split["train"]], causal.feature_names(corpus.audio_names))
+            features = causal.with_distances(scaler.transform(raw), causal.speaker_codes(corpus.speaker), seen)
+        else:
+            scaler = Scaler.fit(corpus.audio[split["train"]], corpus.audio_names)
+            features = scaler.transform(corpus.audio)
     train_rows, dev_rows = (split[part][voted[split[part]]] for part in ("train", "dev"))
     return Prepared(
         corpus,
@@ -318,7 +354,7 @@ def prepare(corpus_path, glove_path, settings):
         words,
         scaler,
         features,
-        dialog_slices(corpus.dialog_id),
+        dialogs,
     )
 
 
@@ -346,6 +382,7 @@ def describe_run(prepared, corpus_path, arguments, settings):
         },
         "glove": {"path": str(arguments.glove), "sha256": sha256(arguments.glove)} if arguments.glove else None,
         "branches": str(arguments.branches) if arguments.branches else None,
+        "prior_shares": prepared.targets[prepared.train].mean(axis=0, dtype="float64").tolist(),
         "software": {
             "python": platform.python_version(),
             **{name: found for name in packages if (found := _version(name))},
@@ -366,13 +403,13 @@ def run_stages(folder, run, prepared, settings, stop):
     """Trains the stages that the run does not have yet, one after the other."""
     import keras
 
-    from checkpoint import STAGES, build_networks, check_files, load_weights, save_weights
+    from checkpoint import STAGES, build_networks, check_files, load_weights, save_weights, stages_of
     from figures import training_curves
     from fit import HISTORY_HEADER, StageState, fit
 
     backend.make_deterministic()
     num_words = len(prepared.vocabulary or ()) + 1
-    num_features = len(prepared.corpus.audio_names)
+    num_features = 0 if prepared.features is None else prepared.features.shape[1]
     builders = build_networks(run["settings"], num_words, num_features, len(run["emotions"]), run["context_length"])
     if "text" in builders:
         write_json(folder / "vocabulary.json", prepared.vocabulary)
@@ -381,30 +418,76 @@ def run_stages(folder, run, prepared, settings, stop):
         write_json(folder / "scaler.json", prepared.scaler.to_json())
         run["files"]["scaler.json"] = sha256(folder / "scaler.json")
     rows = read_history(folder, run)
-    networks = {}
-    for stage, build in builders.items():
-        # A seed of its own for each stage: its start does not depend on which stages were trained before it.
-        keras.utils.set_random_seed(settings.seed * len(STAGES) + STAGES.index(stage))
-        networks[stage] = network = build(prepared.words) if stage == "text" else build()
+    networks, starts, vectors = {}, {}, {}
+    for stage in stages_of(run["settings"]):
+        branch = stage.split("-")[0]
+        # A seed of its own for each network: its start does not depend on which were trained before it.
+        keras.utils.set_random_seed(causal.seed_of(stage, settings.seed) * len(STAGES) + STAGES.index(branch))
+        fresh = builders[branch](prepared.words) if branch == "text" else builders[branch]()
+        network = networks.setdefault(branch, fresh)
+        if network is not fresh:
+            copy_variables(fresh, network)
+        start = causal.start_of(stage, run["settings"])
+        if start:
+            network.set_weights(starts[start])
         weights = folder / f"{stage}.weights.h5"
         if stage in run["stages"]:
             check_files(folder, run, [weights.name])
             load_weights(network, weights)
-            StageState(stage, network, folder).delete()  # a kill may have come just before
-            continue
-        if run["branches"] and stage != "fusion":
-            summary = take_branch(Path(run["branches"]), stage, network, run)
         else:
-            data = stage_data(stage, prepared, networks, settings, run["context_length"])
-            summary, stage_rows = fit(stage, network, data, settings, folder, rows, stop)
-            rows += stage_rows
-        write_csv(folder / "history.csv", HISTORY_HEADER, rows)
-        save_weights(network, weights)
-        run["files"][weights.name] = sha256(weights)
-        run["stages"][stage] = summary
-        write_json(folder / "run.json", run)
-        StageState(stage, network, folder).delete()
+            if run["branches"] and shares_branch(branch, settings):
+                summary = take_branch(Path(run["branches"]), stage, network, run)
+            else:
+                data = stage_data(stage, prepared, network, vectors, settings, run["context_length"])
+                recipe = recipe_of(stage, settings)
+                summary, stage_rows = fit(stage, network, data, recipe, folder, rows, stop)
+                rows += stage_rows
+            write_csv(folder / "history.csv", HISTORY_HEADER, rows)
+            save_weights(network, weights)
+            run["files"][weights.name] = sha256(weights)
+            run["stages"][stage] = summary
+            write_json(folder / "run.json", run)
+        StageState(stage, network, folder).delete()  # also of a stage before: a kill may have come in between
+        if stage.endswith("-start"):
+            starts[stage] = network.get_weights()
+        elif branch != "fusion" and "fusion" in builders:
+            vectors[stage] = branch_vectors(branch, network, prepared, settings)
     training_curves(rows, run, folder / "training_curves.png")
+
+
+def copy_variables(source, target):
+    """Copies weights and states of random generators to another network of the same builder."""
+    for from_layer, to_layer in zip(source.layers, target.layers, strict=True):
+        for new, variable in zip(from_layer.variables, to_layer.variables, strict=True):
+            variable.assign(new)
+
+
+def branch_vectors(branch, network, prepared, settings):
+    """(N, 200) vectors of all utterances."""
+    import model
+
+    if branch == "text":
+        padded = settings.variant != "causal"
+        return model.predict_tokens(model.vector_model(network), prepared.ids, padded=padded)
+    return model.predict_features(model.vector_model(network), prepared.features)
+
+
+def recipe_of(stage, settings):
+    """`fit.Recipe` of a stage: the paper's is the same for all."""
+    from fit import Recipe
+
+    if settings.variant == "causal":
+        return causal.recipe(stage, settings)
+    return Recipe(**{name: getattr(settings, name) for name in _RECIPE})
+
+
+_RECIPE = ("epochs", "patience", "batch_size", "learning_rate", "loss", "seed")
+
+
+def shares_branch(branch, settings):
+    """Whether a run takes this branch from --branches: not where the branch itself looks at the dialog."""
+    looks_back = settings.variant == "causal" and branch == "audio" and not settings.context
+    return branch != "fusion" and not looks_back
 
 
 def read_history(folder, run):
@@ -436,21 +519,17 @@ def take_branch(source, stage, network, run):
     from checkpoint import check_files, load_weights, read_run
 
     other = read_run(source)
-    for name in (
-        "targets",
-        "loss",
-        "raters",
-        "train_sessions",
-        "dev_session",
-        "epochs",
-        "patience",
-        "batch_size",
-        "learning_rate",
-        "seed",
-    ):
+    decisive = ["targets", "loss", "raters", "train_sessions", "dev_session", "batch_size", "seed"]
+    if run["settings"]["variant"] != "causal":  # there these are the fusion's alone
+        decisive += ["epochs", "patience", "learning_rate"]
+    for name in decisive:
         ours, theirs = run["settings"][name], other["settings"].get(name)
         if theirs != (list(ours) if isinstance(ours, tuple) else ours):
             raise InputError(f"--branches {source}: was trained with {name} {theirs}, this run has {ours}")
+    if "causal" in (other["settings"]["variant"], run["settings"]["variant"]) and (
+        other["settings"]["variant"] != run["settings"]["variant"]
+    ):
+        raise InputError(f"--branches {source}: the causal variant has branches of its own")
     if other["corpus"]["sha256"] != run["corpus"]["sha256"]:
         raise InputError(f"--branches {source}: was trained on another corpus file")
     if (other.get("glove") or {}).get("sha256") != (run["glove"] or {}).get("sha256"):
@@ -462,18 +541,26 @@ def take_branch(source, stage, network, run):
     return {**other["stages"][stage], "taken_from": str(source)}
 
 
-def stage_data(stage, prepared, networks, settings, context_length):
-    """`fit.StageData` of a stage: the inputs of its network for the training and the dev utterances."""
+def stage_data(stage, prepared, network, vectors, settings, context_length):
+    """`fit.StageData` of a stage: the inputs of its network for the training and the dev utterances.
+
+    `vectors` are {stage: (N, 200)} of the trained branches.
+    """
     import model
     from data.contexts import context_rows, dialog_contexts, token_rows
     from fit import StageData
 
-    network, train_rows, dev_rows = networks[stage], prepared.train, prepared.dev
+    if settings.variant == "causal":
+        if stage.startswith("fusion"):
+            return causal.fusion_data(prepared, network, vectors, settings)
+        return causal.branch_data(stage, prepared, network)
+    train_rows, dev_rows = prepared.train, prepared.dev
+    targets = prepared.targets[train_rows]
     if stage == "text":
         ids = prepared.ids[train_rows]
 
-        def inputs(chosen):
-            return token_rows(ids[chosen])
+        def batch(chosen):
+            return token_rows(ids[chosen]), targets[chosen]
 
         def predict_dev():
             return model.predict_tokens(network, prepared.ids[dev_rows])
@@ -481,37 +568,28 @@ def stage_data(stage, prepared, networks, settings, context_length):
     elif stage == "audio":
         features = prepared.features[train_rows]
 
-        def inputs(chosen):
-            return {"features": features[chosen]}
+        def batch(chosen):
+            return {"features": features[chosen]}, targets[chosen]
 
         def predict_dev():
             return model.predict_features(network, prepared.features[dev_rows])
 
     else:
-        text = model.predict_tokens(model.vector_model(networks["text"]), prepared.ids)
-        audio = model.predict_features(model.vector_model(networks["audio"]), prepared.features)
         contexts = {
-            part: [dialog_contexts(vectors, prepared.dialogs, rows, settings.context) for vectors in (audio, text)]
+            part: [
+                dialog_contexts(vectors[name], prepared.dialogs, rows, settings.context) for name in ("audio", "text")
+            ]
             for part, rows in (("train", train_rows), ("dev", dev_rows))
         }
 
-        def inputs(chosen):
+        def batch(chosen):
             audio_rows, text_rows = ([rows[i] for i in chosen] for rows in contexts["train"])
-            return context_rows(audio_rows, text_rows, context_length)
+            return context_rows(audio_rows, text_rows, context_length), targets[chosen]
 
         def predict_dev():
             return model.predict_contexts(network, *contexts["dev"])
 
-    return StageData(
-        names=prepared.corpus.utterance_id[train_rows],
-        inputs=inputs,
-        targets=prepared.targets[train_rows],
-        predict_dev=predict_dev,
-        dev_names=prepared.corpus.utterance_id[dev_rows],
-        dev_targets=prepared.targets[dev_rows],
-        dev_shares=prepared.shares[dev_rows],
-        emotions=prepared.corpus.emotions,
-    )
+    return StageData(prepared.corpus.utterance_id[train_rows], batch, predict_dev, *prepared.dev_part())
 
 
 if __name__ == "__main__":

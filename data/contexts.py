@@ -36,20 +36,50 @@ def context_rows(audio, text, context_length):
     return batch
 
 
-def token_rows(ids):
+def dialog_rows(audio, text, speaker, dialogs):
+    """One batch of whole dialogs, zeros after the shorter ones.
+
+    Args:
+        audio: (N, F) acoustic vectors, dialog by dialog.
+        text: (N, F) textual vectors of the same utterances.
+        speaker: (N,) ints that tell the speakers of a dialog apart.
+        dialogs: B slices of them.
+
+    Returns:
+        {"audio": (B, H, F), "text": (B, H, F)} float32 and "speaker" (B, H) int32.
+    """
+    return {
+        "audio": side_by_side(audio, dialogs),
+        "text": side_by_side(text, dialogs),
+        "speaker": side_by_side(speaker, dialogs).astype("int32"),
+    }
+
+
+def side_by_side(values, dialogs):
+    """(N, ...) values of utterances -> (B, H, ...) float32 of B dialogs, H 1 or a multiple of `ROW_MULTIPLE`."""
+    longest = max(rows.stop - rows.start for rows in dialogs)
+    num_rows = 1 if longest == 1 else -(-longest // ROW_MULTIPLE) * ROW_MULTIPLE
+    padded = np.zeros((len(dialogs), num_rows, *values.shape[1:]), "float32")
+    for one, rows in zip(padded, dialogs, strict=True):
+        one[: rows.stop - rows.start] = values[rows]
+    return padded
+
+
+def token_rows(ids, padded=True):
     """One batch of transcripts: the known words, and one padding row for all the other places.
 
     Unknown words have the padding's id, hence its value in every layer, and are counted with it.
 
     Args:
         ids: (B, T) token ids, `PADDING_ID` for padding and unknown words.
+        padded: False to leave padding and unknown words out, unless there is nothing else.
 
     Returns:
         {"tokens": (P, H) int32} and what `packed` gives.
     """
     known = ids != PADDING_ID
     lengths = known.sum(axis=1)
-    batch, packs, starts = packed(lengths, ids.shape[1] - lengths)
+    batch, packs, starts = packed(lengths, ids.shape[1] - lengths if padded else (lengths == 0).astype("int64"))
     batch["tokens"] = np.full(batch["segment"].shape, PADDING_ID, "int32")
     for row, mask, length, pack, start in zip(ids, known, lengths, packs, starts, strict=True):
         batch["tokens"][pack, start : start + length] = row[mask]
@@ -93,6 +123,17 @@ def shuffled_batches(num, batch_size, order):
     """Cuts `num` samples, in an order drawn from the numpy random generator `order`, into index arrays."""
     shuffled = order.permutation(num)
     return [shuffled[start : start + batch_size] for start in range(0, num, batch_size)]
+
+
+def similar_length_batches(lengths, batch_size, order, jitter=12):
+    """Cuts dialogs of `lengths` utterances into index arrays of like length, in an order drawn from `order`.
+
+    Lengths are moved by up to `jitter` before they are sorted, so that the company changes from epoch to epoch. For
+    networks without batch norm alone: see the top of this file.
+    """
+    by_length = np.argsort(lengths + order.uniform(-jitter, jitter, len(lengths)), kind="stable")
+    batches = [by_length[start : start + batch_size] for start in range(0, len(by_length), batch_size)]
+    return [batches[i] for i in order.permutation(len(batches))]
 
 
 def length_batches(lengths, batch_size):

@@ -91,6 +91,65 @@ def read_glove(path, words, dim=WORD_DIM):
     return vectors
 
 
+# What stands behind a word that GloVe lacks ("dont", "gonna", "yelled"); the causal variant starts it from that.
+_SPOKEN = {
+    "cant": ("can", "not"),
+    "cannot": ("can", "not"),
+    "wont": ("will", "not"),
+    "shant": ("shall", "not"),
+    "gotta": ("got", "to"),
+    "wanna": ("want", "to"),
+    "gonna": ("going", "to"),
+}
+_SUFFIXES = {
+    "nt": "not",
+    "ve": "have",
+    "ll": "will",
+    "re": "are",
+    "m": "am",
+    "s": "",
+    "d": "",
+    "ed": "",
+    "ing": "",
+    "ly": "",
+}
+
+
+def word_parts(word):
+    """Known words that may stand for a contraction or an inflected word, the likeliest first.
+
+    >>> word_parts("gonna"), word_parts("didnt")[0], word_parts("stopped")[1]
+    ([('going', 'to')], ('did', 'not'), ('stop',))
+    """
+    if word in _SPOKEN:
+        return [_SPOKEN[word]]
+    parts = []
+    for suffix, meaning in _SUFFIXES.items():
+        stem = word.removesuffix(suffix)
+        if stem != word and stem:
+            undoubled = [stem[:-1]] if stem[-1] == stem[-2:-1] else []
+            parts += [(base, meaning) if meaning else (base,) for base in (stem, *undoubled, f"{stem}e")]
+    return parts
+
+
+def vectors_from_parts(vocabulary, vectors):
+    """Vectors for words that lack one, from those of their parts.
+
+    Args:
+        vocabulary: the words.
+        vectors: {word: (dim,)}, of words and of `word_parts`.
+
+    Returns:
+        {word: (dim,) float32}: the mean over the parts, for words without a vector whose parts all have one.
+    """
+    found = {}
+    for word in vocabulary:
+        parts = next((parts for parts in word_parts(word) if all(part in vectors for part in parts)), None)
+        if word not in vectors and parts:
+            found[word] = np.mean([vectors[part] for part in parts], axis=0, dtype="float32")
+    return found
+
+
 def word_matrix(vocabulary, vectors, seed, dim=WORD_DIM):
     """The embedding's first value: zeros for id 0, GloVe where known, small random vectors elsewhere.
 

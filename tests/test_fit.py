@@ -1,8 +1,7 @@
 """Training a small network: stops at every step, damaged and hostile states, numbers that go wrong."""
 
 import json
-from dataclasses import asdict
-from types import SimpleNamespace
+from dataclasses import asdict, replace
 
 import keras
 import numpy as np
@@ -10,9 +9,9 @@ import pytest
 
 from checkpoint import load_weights, save_arrays, weight_arrays
 from data.files import InputError
-from fit import Progress, StageData, StageState, Stopped, _digest, fit
+from fit import Progress, Recipe, StageData, StageState, Stopped, _digest, fit
 
-SETTINGS = SimpleNamespace(learning_rate=1e-2, loss="mse", epochs=3, patience=0, batch_size=4, seed=5)
+RECIPE = Recipe(learning_rate=1e-2, loss="mse", epochs=3, patience=0, batch_size=4, seed=5)
 
 
 def small_network():
@@ -28,12 +27,14 @@ def small_data(network, features=None):
     shares = np.eye(2, dtype="float32")[random.integers(0, 2, 10)]
     names = np.array([f"utterance_{number}" for number in range(10)], object)
     return StageData(
-        names[:8], lambda chosen: features[:8][chosen], shares[:8], lambda: network.predict_on_batch(features[6:]),
+        names[:8],
+        lambda chosen: (features[:8][chosen], shares[:8][chosen]),
+        lambda: network.predict_on_batch(features[6:]),
         names[6:], shares[6:], shares[6:], ("neutral", "angry"),
     )  # fmt: skip
 
 
-def trained(folder, stop=lambda: None, settings=SETTINGS, features=None):
+def trained(folder, stop=lambda: None, settings=RECIPE, features=None):
     """Runs `fit`, and again after every stop; returns weights, rows and summary without the time."""
     for _ in range(20):
         network = small_network()
@@ -57,6 +58,31 @@ def whole(tmp_path_factory):
     return trained(tmp_path_factory.mktemp("whole"))
 
 
+def test_averaged_weights_survive_stops_too(tmp_path):
+    """The recipe of the causal fusion; its kept weights are the running mean of three epochs of two steps."""
+    recipe = replace(RECIPE, weight_decay=0.1, clipnorm=1.0, averaging=0.5, keep_last=True)
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "stopped").mkdir()
+    whole = trained(tmp_path / "whole", settings=recipe)
+    steps = iter(range(1, 100))
+    assert_same(
+        trained(tmp_path / "stopped", stop=lambda: 15 if next(steps) % 3 == 0 else None, settings=recipe), whole
+    )
+
+
+def test_averaging_by_hand(tmp_path):
+    """One step an epoch: the mean starts at the weights after the first step, then halves the way to each next."""
+    recipe = replace(RECIPE, batch_size=8, keep_last=True)
+    steps = []
+    for epochs in (1, 2, 3):
+        folder = tmp_path / str(epochs)
+        folder.mkdir()
+        steps.append(trained(folder, settings=replace(recipe, epochs=epochs))[0]["emotions.kernel"])
+    (tmp_path / "mean").mkdir()
+    mean = trained(tmp_path / "mean", settings=replace(recipe, averaging=0.5))[0]["emotions.kernel"]
+    np.testing.assert_allclose(mean, steps[0] / 4 + steps[1] / 4 + steps[2] / 2, atol=1e-6)
+
+
 def test_stopped_after_every_step_it_ends_with_the_same_bytes(tmp_path, whole):
     assert_same(trained(tmp_path, stop=lambda: 15), whole)  # the signal is there from the set-up on
 
@@ -66,7 +92,7 @@ def test_a_lost_state_falls_back_to_the_other(tmp_path, capsys, whole, lost, how
     for _ in range(3):
         with pytest.raises(Stopped):
             network = small_network()
-            fit("text", network, small_data(network), SETTINGS, tmp_path, [], lambda: 2)
+            fit("text", network, small_data(network), RECIPE, tmp_path, [], lambda: 2)
     path = tmp_path / f"text.state-{lost}.h5"
     content = path.read_bytes()
     path.unlink()
@@ -137,14 +163,14 @@ def test_hostile_attributes_are_left_aside(tmp_path, attributes):
 
 def test_numbers_gone_wrong_keep_the_best_weights(tmp_path):
     """A feature is damaged after the first epoch: its batch is named, and the first epoch's weights are kept."""
-    first = trained(tmp_path, settings=SimpleNamespace(**vars(SETTINGS) | {"epochs": 1}))
+    first = trained(tmp_path, settings=replace(RECIPE, epochs=1))
     features = np.zeros((10, 3), "float32")
     features[2] = np.nan
     message = "text, epoch 2: the loss is nan on the utterances .*utterance_2"
     for _ in range(2):  # going on without mending anything meets the same
         network = small_network()
         with pytest.raises(InputError, match=message) as caught:
-            fit("text", network, small_data(network, features), SETTINGS, tmp_path, [], lambda: None)
+            fit("text", network, small_data(network, features), RECIPE, tmp_path, [], lambda: None)
     path = tmp_path / "text.weights.h5"
     assert f"best epoch before, 1, are kept in {path}" in str(caught.value)
     fresh = small_network()
