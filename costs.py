@@ -63,6 +63,8 @@ def costs(run_folder, corpus_path=None):
     run, settings, networks = recogniser.run, recogniser.run["settings"], recogniser.networks
     if "fusion" not in networks:
         raise InputError(f"{run_folder}: has a {recogniser.final_stage} branch alone; Table 4 needs a fusion network")
+    if settings["variant"] == "causal":
+        raise InputError(f"{run_folder}: Table 4 counts the paper's networks, this run is of the causal variant")
     sessions = settings["train_sessions"], [settings["dev_session"]], [settings["test_session"]]
     train = split_sessions(corpus.session, *sessions)["train"]
     shares = vote_shares(corpus.votes_external, corpus.votes_self, settings["raters"])

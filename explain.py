@@ -6,9 +6,10 @@ Letters of the shapes: H utterances of a context, V sub-views, D sub-view size.
 import keras
 import numpy as np
 
+import causal
 import model
 from attention import MutualCorrelationAttention
-from data.contexts import context_rows
+from data.contexts import context_rows, dialog_rows
 from data.text import token_ids
 
 
@@ -26,24 +27,43 @@ def last_attention(recogniser, context):
 
     Returns:
         {"audio": (V, H + 1), "text": (V, H + 1)}, each row summing to one, its last column the sum over all padding
-        rows (0 where there are none); and the number of padding rows.
+        rows (0 where there are none); and the number of padding rows. The causal variant has no padding rows; shown
+        are the scores of its first fusion network on the branches that were trained on all sessions.
     """
-    network, networks = recogniser.networks["fusion"], recogniser.networks
-    ids = token_ids(context.transcript, recogniser.vocabulary)
-    text = model.predict_tokens(model.vector_model(networks["text"]), ids)
-    features = recogniser.scaler.transform(context.audio)
-    audio = model.predict_features(model.vector_model(networks["audio"]), features)
-    rows = context_rows([audio], [text], network.context_length)
+    network = recogniser.networks["fusion"]
     layer = correlation_layers(network)[-1]
-    inputs = keras.Model(network.input, layer.input[:2]).predict_on_batch(rows)  # [audio, text]
-    _, scores = layer(inputs, multiplicity=rows["multiplicity"], segment=rows["segment"], return_scores=True)
-    num_utterances, num_padding = len(context), max(network.context_length - len(context), 0)
+    inputs_of_layer = keras.Model(network.input, layer.input[:2])  # [audio, text]
+    if recogniser.members:
+        rows = _causal_rows(recogniser, context)
+        _, scores = layer(inputs_of_layer.predict_on_batch(rows), speaker=rows["speaker"], return_scores=True)
+        padded_length = 0
+    else:
+        ids = token_ids(context.transcript, recogniser.vocabulary)
+        text = model.predict_tokens(model.vector_model(recogniser.networks["text"]), ids)
+        features = recogniser.scaler.transform(context.audio)
+        audio = model.predict_features(model.vector_model(recogniser.networks["audio"]), features)
+        rows = context_rows([audio], [text], network.context_length)
+        packs = {name: rows[name] for name in ("multiplicity", "segment")}
+        _, scores = layer(inputs_of_layer.predict_on_batch(rows), **packs, return_scores=True)
+        padded_length = network.context_length
+    num_utterances, num_padding = len(context), max(padded_length - len(context), 0)
     of_last = {}
     for modality, one in zip(("audio", "text"), scores, strict=True):
         views = np.asarray(one)[0, :, num_utterances - 1]  # (V, H'), query: the utterance itself
-        padding = views[:, num_utterances : num_utterances + 1] * (num_padding > 0)
+        padding = views[:, num_utterances : num_utterances + 1] if num_padding else np.zeros((len(views), 1))
         of_last[modality] = np.concatenate([views[:, :num_utterances], padding], axis=1)
     return of_last, num_padding
+
+
+def _causal_rows(recogniser, context):
+    """Input of the causal network for one context, by the branches that were trained on all sessions and one fusion."""
+    dialogs, member = [slice(0, len(context))], recogniser.members[-1]
+    inputs = causal.branch_inputs(recogniser, context, dialogs)
+    vectors = dict.fromkeys(causal.BRANCHES, np.zeros((len(context), model.VECTOR_DIM), "float32"))
+    for branch, rows in inputs.items():
+        vectors[branch], _ = causal.member_outputs(recogniser, branch, member, rows)
+    recogniser.networks["fusion"].set_weights(recogniser.fusions[0])
+    return dialog_rows(**vectors, speaker=causal.speaker_codes(context.speaker), dialogs=dialogs)
 
 
 def learned_factors(network):

@@ -17,6 +17,7 @@ from metrics import GROUPS, agreement_levels, average_precision, confusion_matri
 
 NUM_DRAWS = 2000
 SCORES = ("accuracy", "weighted F1", *GROUPS)  # of Tables 1 and 3, in percent, 9 classes
+ANSWER_SCORES = ("accuracy", "weighted F1", "UA", "MSE x 1000")  # of the causal variant's table
 CSV_HEADER = ["system", "score", "paper", "seeds", "mean", "sd", "low", "high"]
 CSV_HEADER += ["full_minus_this", "difference_low", "difference_high", "p"]
 
@@ -57,8 +58,16 @@ def headline(matrix, emotions):
     return 100 * np.array(values, "float64")
 
 
-def recognition(name, paper, shares, predictions, draws, emotions):
-    """A system of Tables 1 and 3.
+def answer_scores(matrix, emotions):
+    """Accuracy, weighted F1 and unweighted accuracy in percent from a (C, C) confusion matrix, without 'other'."""
+    if not matrix.any():
+        return np.full(3, np.nan)
+    result = scores(matrix, emotions, without=("other",))
+    return 100 * np.array([result[name] for name in ("accuracy", "weighted_f1", "unweighted_accuracy")], "float64")
+
+
+def recognition(name, paper, shares, predictions, draws, emotions, scored=headline):
+    """A system of Tables 1 and 3, or with `scored=answer_scores` of the table of the causal variant.
 
     Args:
         name: of the system.
@@ -67,6 +76,7 @@ def recognition(name, paper, shares, predictions, draws, emotions):
         predictions: S arrays (N, C), one per seed.
         draws: of `dialog_draws`.
         emotions: the C names.
+        scored: function of a confusion matrix and the emotions that gives the M scores.
 
     Returns:
         `System`.
@@ -77,9 +87,20 @@ def recognition(name, paper, shares, predictions, draws, emotions):
         matrices = np.stack(
             [confusion_matrix(shares[dialog == g], prediction[dialog == g]) for g in range(counts.shape[1])]
         )  # (G, C, C)
-        per_seed.append(headline(matrices.sum(axis=0), emotions))
-        drawn.append([headline(matrix, emotions) for matrix in np.einsum("bg,gij->bij", counts, matrices)])
+        per_seed.append(scored(matrices.sum(axis=0), emotions))
+        drawn.append([scored(matrix, emotions) for matrix in np.einsum("bg,gij->bij", counts, matrices)])
     return System(name, paper, np.array(per_seed), np.mean(drawn, axis=0))
+
+
+def with_squared_error(system, shares, predictions, draws):
+    """The system with one more score, the mean squared error over all utterances and emotions, times 1000."""
+    counts, dialog = draws
+    sizes = np.bincount(dialog, minlength=counts.shape[1])
+    errors = [1000 * np.square(prediction - shares).mean(axis=1) for prediction in predictions]
+    sums = np.array([np.bincount(dialog, error, counts.shape[1]) for error in errors])  # (S, G)
+    per_seed = np.array([[error.mean()] for error in errors])
+    drawn = (counts @ sums.T / (counts @ sizes)[:, None]).mean(axis=1, keepdims=True)  # (B, 1)
+    return System(system.name, system.paper, np.hstack([system.per_seed, per_seed]), np.hstack([system.draws, drawn]))
 
 
 def disagreement_systems(paper, shares, predictions, draws, emotions):

@@ -1,0 +1,148 @@
+"""Makes a provided checkpoint from finished and evaluated runs that differ in the seed alone: weights and model card.
+
+    python -m checkpoints.publish iemocap-causal --corpus iemocap.h5 runs/causal-seed0 runs/causal-seed1 ...
+
+Taken is the run with the median dev loss (of an even number the lower one), so that the checkpoint is neither a lucky
+nor an unlucky seed; the card has the scores of all of them. Only what loading needs is copied: no transcript, vote,
+feature or utterance id of the corpus, but the vocabulary.
+"""
+
+import argparse
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from checkpoint import load_checkpoint, read_run, stages_of
+from data.files import InputError, read_json, sha256, write_json, write_text
+from report import ANSWER_SCORES, answer_scores, interval, recognition, with_squared_error
+from tables import Results
+
+FOLDER = Path(__file__).parent
+CARD_TEXTS = FOLDER / "card.md"
+COPIED = ("vocabulary.json", "scaler.json", "results.json", "confusion_matrix.png")
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Make a provided checkpoint and its model card from finished runs.")
+    parser.add_argument("name", help="of the checkpoint: a folder beside this script")
+    parser.add_argument("runs", type=Path, nargs="+", help="finished and evaluated run folders, one per seed")
+    parser.add_argument("--corpus", type=Path, required=True, help="corpus file of the runs")
+    parser.add_argument("--note", default="", help="a sentence for the card, about the word vectors used, say")
+    arguments = parser.parse_args()
+    try:
+        folder = publish(arguments.name, arguments.runs, arguments.corpus, arguments.note)
+    except (InputError, OSError) as error:  # an OSError names its file
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    size = sum(path.stat().st_size for path in folder.iterdir()) / 1e6
+    print(f"{folder}: {size:.1f} MB; check it: python evaluate.py {folder} --corpus {arguments.corpus}")
+
+
+def publish(name, run_folders, corpus_path, note=""):
+    """Writes the checkpoint's folder, anew.
+
+    Returns:
+        Its path.
+
+    Raises:
+        InputError: a run is not finished or not evaluated, or the runs differ in more than the seed.
+    """
+    runs = [read_run(folder) for folder in run_folders]
+    for folder, run in zip(run_folders, runs, strict=True):
+        differing = [
+            key for key in run["settings"] if key != "seed" and run["settings"][key] != runs[0]["settings"][key]
+        ]
+        if differing or run["corpus"]["sha256"] != runs[0]["corpus"]["sha256"]:
+            raise InputError(f"{folder}: differs from {run_folders[0]} in {', '.join(differing) or 'the corpus'}")
+        if not (folder / "results.json").exists():
+            raise InputError(f"{folder}: is not evaluated; run 'python evaluate.py {folder}'")
+    final = stages_of(runs[0]["settings"])[-1] if runs[0]["settings"]["modality"] != "text+audio" else "fusion"
+    losses = [run["stages"][final]["best_dev_loss"] for run in runs]
+    chosen = int(np.argsort(losses)[(len(losses) - 1) // 2])
+    source, run = run_folders[chosen], runs[chosen]
+    load_checkpoint(source)  # is whole
+    folder = FOLDER / name
+    if folder.exists():
+        shutil.rmtree(folder)
+    folder.mkdir()
+    kept = [stage for stage in stages_of(run["settings"]) if not stage.endswith("-start")]
+    files = [f"{stage}.weights.h5" for stage in kept] + [file for file in COPIED if (source / file).exists()]
+    for file in files:
+        shutil.copyfile(source / file, folder / file)
+    run["files"] = {file: sha256(folder / file) for file in files}
+    run["corpus"]["path"] = Path(run["corpus"]["path"]).name
+    if run["glove"]:
+        run["glove"]["path"] = Path(run["glove"]["path"]).name
+    run["branches"] = None
+    for stage in run["stages"].values():
+        stage.pop("taken_from", None)
+    write_json(folder / "run.json", run)
+    write_text(folder / "README.md", card(name, note, run_folders, runs, chosen, corpus_path, folder))
+    return folder
+
+
+def card(name, note, run_folders, runs, chosen, corpus_path, folder):
+    """The model card: `card.md` with the numbers of the runs filled in."""
+    run, results = runs[chosen], read_json(folder / "results.json")
+    seeds = [one["settings"]["seed"] for one in runs]
+    table = Results({"system": run_folders}, seeds, corpus_path)
+    rows, shares, predictions = table.predictions("system")
+    draws = table.draws(rows)
+    systems = {}
+    for label, members in (
+        (f"this checkpoint, seed {seeds[chosen]}", [predictions[chosen]]),
+        ("all seeds", predictions),
+    ):
+        scored = recognition(label, (), shares, members, draws, table.corpus.emotions, answer_scores)
+        systems[label] = with_squared_error(scored, shares, members, draws)
+    lines = ["| | " + " | ".join(ANSWER_SCORES) + " |", "|---" * (len(ANSWER_SCORES) + 1) + "|"]
+    for label, system in systems.items():
+        cells = []
+        for m in range(len(ANSWER_SCORES)):
+            values, ends = system.per_seed[:, m], interval(system.draws[:, m])
+            spread = f" ± {values.std(ddof=1):.1f}" if len(values) > 1 else ""
+            cells.append(f"{values.mean():.1f}{spread} [{ends[0]:.1f}, {ends[1]:.1f}]")
+        lines.append(f"| {label} | " + " | ".join(cells) + " |")
+    emotions = results["emotions"]
+    matrix = ["| | " + " | ".join(emotions) + " |", "|---" * (len(emotions) + 1) + "|"]
+    matrix += [
+        f"| {name_} | " + " | ".join(map(str, row)) + " |"
+        for name_, row in zip(emotions, results["confusion_matrix"], strict=True)
+    ]
+    settings = run["settings"]
+    text = CARD_TEXTS.read_text(encoding="utf-8")
+    values = {
+        "name": name,
+        "note": note,
+        "variant": settings["variant"],
+        "corpus": run["corpus"]["name"],
+        "train": " ".join(map(str, settings["train_sessions"])),
+        "dev": settings["dev_session"],
+        "test": settings["test_session"],
+        "feature_set": run["corpus"]["audio_feature_set"],
+        "num_features": run["corpus"]["num_audio_features"],
+        "seed": settings["seed"],
+        "seeds": " ".join(map(str, seeds)),
+        "dev_losses": ", ".join(
+            f"{one['settings']['seed']}: {one['stages']['fusion']['best_dev_loss']:.4f}" for one in runs
+        ),
+        "epochs": ", ".join(f"{stage} {s['best_epoch']} of {s['epochs']}" for stage, s in run["stages"].items()),
+        "minutes": f"{sum(stage['seconds'] for stage in run['stages'].values()) / 60:.0f}",
+        "hardware": f"{run['machine']}, {' '.join(run['devices'])}, {run['backend']}",
+        "software": ", ".join(f"{package} {number}" for package, number in run["software"].items()),
+        "scores": "\n".join(lines),
+        "accuracy_10": f"{results['accuracy_10']:.4f}",
+        "matrix": "\n".join(matrix),
+        "settings": json.dumps(settings),
+        "hashes": "\n".join(f"    {digest}  {file}" for file, digest in run["files"].items()),
+    }
+    for key, value in values.items():
+        text = text.replace("{" + key + "}", str(value))
+    return text
+
+
+if __name__ == "__main__":
+    main()
