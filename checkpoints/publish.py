@@ -1,6 +1,6 @@
 """Makes a provided checkpoint from finished and evaluated runs that differ in the seed alone: weights and model card.
 
-    python -m checkpoints.publish iemocap-causal --corpus iemocap.h5 runs/causal-seed0 runs/causal-seed1 ...
+    python -m checkpoints.publish checkpoints/iemocap-causal runs/causal-seed0 runs/causal-seed1 ... --corpus iemocap.h5
 
 Taken is the run with the median dev loss (of an even number the lower one), so that the checkpoint is neither a lucky
 nor an unlucky seed; the card has the scores of all of them. Only what loading needs is copied: no transcript, vote,
@@ -20,36 +20,36 @@ from data.files import InputError, read_json, sha256, write_json, write_text
 from report import ANSWER_SCORES, answer_scores, interval, recognition, with_squared_error
 from tables import Results
 
-FOLDER = Path(__file__).parent
-CARD_TEXTS = FOLDER / "card.md"
+CARD_TEXTS = Path(__file__).parent / "card.md"
 COPIED = ("vocabulary.json", "scaler.json", "results.json", "confusion_matrix.png")
 
 
 def main():
     parser = argparse.ArgumentParser(description="Make a provided checkpoint and its model card from finished runs.")
-    parser.add_argument("name", help="of the checkpoint: a folder beside this script")
+    parser.add_argument("folder", type=Path, help="of the checkpoint; one that is there is replaced")
     parser.add_argument("runs", type=Path, nargs="+", help="finished and evaluated run folders, one per seed")
     parser.add_argument("--corpus", type=Path, required=True, help="corpus file of the runs")
     parser.add_argument("--note", default="", help="a sentence for the card, about the word vectors used, say")
     arguments = parser.parse_args()
     try:
-        folder = publish(arguments.name, arguments.runs, arguments.corpus, arguments.note)
+        publish(arguments.folder, arguments.runs, arguments.corpus, arguments.note)
     except (InputError, OSError) as error:  # an OSError names its file
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    size = sum(path.stat().st_size for path in folder.iterdir()) / 1e6
-    print(f"{folder}: {size:.1f} MB; check it: python evaluate.py {folder} --corpus {arguments.corpus}")
+    size = sum(path.stat().st_size for path in arguments.folder.iterdir()) / 1e6
+    print(f"{arguments.folder}: {size:.1f} MB")
+    print(f"check it: python evaluate.py {arguments.folder} --corpus {arguments.corpus} --out runs/check")
 
 
-def publish(name, run_folders, corpus_path, note=""):
+def publish(folder, run_folders, corpus_path, note=""):
     """Writes the checkpoint's folder, anew.
 
-    Returns:
-        Its path.
-
     Raises:
-        InputError: a run is not finished or not evaluated, or the runs differ in more than the seed.
+        InputError: a run is not finished or not evaluated, the runs differ in more than the seed, or the folder is
+            there and no checkpoint.
     """
+    if folder.exists() and not (folder / "run.json").exists():
+        raise InputError(f"{folder}: is there and no checkpoint; choose another folder")
     runs = [read_run(folder) for folder in run_folders]
     for folder, run in zip(run_folders, runs, strict=True):
         differing = [
@@ -64,10 +64,9 @@ def publish(name, run_folders, corpus_path, note=""):
     chosen = int(np.argsort(losses)[(len(losses) - 1) // 2])
     source, run = run_folders[chosen], runs[chosen]
     load_checkpoint(source)  # is whole
-    folder = FOLDER / name
     if folder.exists():
         shutil.rmtree(folder)
-    folder.mkdir()
+    folder.mkdir(parents=True)
     kept = [stage for stage in stages_of(run["settings"]) if not stage.endswith("-start")]
     files = [f"{stage}.weights.h5" for stage in kept] + [file for file in COPIED if (source / file).exists()]
     for file in files:
@@ -80,11 +79,10 @@ def publish(name, run_folders, corpus_path, note=""):
     for stage in run["stages"].values():
         stage.pop("taken_from", None)
     write_json(folder / "run.json", run)
-    write_text(folder / "README.md", card(name, note, run_folders, runs, chosen, corpus_path, folder))
-    return folder
+    write_text(folder / "README.md", card(note, run_folders, runs, chosen, corpus_path, folder))
 
 
-def card(name, note, run_folders, runs, chosen, corpus_path, folder):
+def card(note, run_folders, runs, chosen, corpus_path, folder):
     """The model card: `card.md` with the numbers of the runs filled in."""
     run, results = runs[chosen], read_json(folder / "results.json")
     seeds = [one["settings"]["seed"] for one in runs]
@@ -115,7 +113,7 @@ def card(name, note, run_folders, runs, chosen, corpus_path, folder):
     settings = run["settings"]
     text = CARD_TEXTS.read_text(encoding="utf-8")
     values = {
-        "name": name,
+        "name": folder.name,
         "note": note,
         "variant": settings["variant"],
         "corpus": run["corpus"]["name"],

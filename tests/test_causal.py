@@ -225,3 +225,14 @@ def test_trains_and_evaluates(miniature, tmp_path):
     for utterance, row in zip(part.utterance_id, shares, strict=True):
         if utterance in rows:
             np.testing.assert_allclose(row, rows[utterance], atol=1e-5)
+    done = run_script("-m", "checkpoints.publish", tmp_path / "provided", run, "--corpus", miniature)
+    assert done.returncode == 0, done.stderr
+    assert not list((tmp_path / "provided").glob("*-start*"))
+    card = (tmp_path / "provided" / "README.md").read_text()
+    assert "{" not in card.split("Settings:")[0] and "Ses0" not in card
+    np.testing.assert_array_equal(
+        load_checkpoint(tmp_path / "provided").predict_dialog(
+            part.transcript, part.audio, part.speaker, part.start_s, part.end_s
+        ),
+        shares,
+    )
