@@ -38,6 +38,8 @@ _CORPUS_FIELDS = {"name": str, "path": str, "sha256": str, "audio_feature_set": 
 _GLOVE_FIELDS = {"path": str, "sha256": str}
 _STAGE_FIELDS = {"epochs": int, "best_epoch": int, "best_dev_loss": float, "seconds": float}
 _INPUT_FILES = {"text": "vocabulary.json", "audio": "scaler.json"}
+# Settings that runs of earlier versions do not have, and what those runs did.
+_LATER_SETTINGS = {"split": "official", "emotion": "all"}
 STAGES = ("text", "audio", "fusion")  # in training order
 _LONGEST_CONTEXT = 100_000  # utterances of a dialog
 _FILE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}")
@@ -177,6 +179,7 @@ def read_run(folder):
     if run.get("format_version") != RUN_FORMAT_VERSION:
         raise InputError(f"{path}: version {run.get('format_version')}, this program reads {RUN_FORMAT_VERSION}")
     _check_fields(path, run, _FIELDS)
+    run["settings"] = _LATER_SETTINGS | run["settings"]
     _check_settings(path, run["settings"])
     _check_fields(path, run["corpus"], _CORPUS_FIELDS, "corpus.")
     _check_fields(path, run["glove"] or {}, _GLOVE_FIELDS if run["glove"] is not None else {}, "glove.")

@@ -68,6 +68,12 @@ class Settings:
     train_sessions: tuple = option(TRAIN_SESSIONS, "sessions to train on", type=int, nargs="+", metavar="S")
     dev_session: int = option(DEV_SESSION, "session that chooses the epoch", type=int, metavar="S")
     test_session: int = option(TEST_SESSION, "session left for evaluate.py", type=int, metavar="S")
+    split: str = option(
+        "official",
+        "for a corpus with its own split: that one, or dev and test swapped, as the paper's MELD",
+        choices=("official", "paper"),
+    )
+    emotion: str = option("all", "all, or this one against all others (the binary networks of Table 2)", metavar="NAME")
     epochs: int = option(50, "most epochs of each stage", type=int, metavar="N")
     patience: int = option(0, "stop a stage after N epochs without a lower dev loss; 0: never", type=int, metavar="N")
     batch_size: int = option(64, "utterances per step", type=int, metavar="N")
@@ -272,11 +278,9 @@ def prepare(corpus_path, glove_path, settings):
     from data import labels, text
     from data.corpus import dialog_slices, read_corpus
 
-    corpus = read_corpus(corpus_path)
+    corpus = labels.task_of(read_corpus(corpus_path), vars(settings))
     shares = labels.vote_shares(corpus.votes_external, corpus.votes_self, settings.raters)
-    split = labels.split_sessions(
-        corpus.session, settings.train_sessions, (settings.dev_session,), (settings.test_session,)
-    )
+    split = labels.split_of(corpus, vars(settings))
     voted = ~labels.without_votes(shares)
     targets = shares
     if settings.targets == "categorical":
@@ -442,6 +446,8 @@ def take_branch(source, stage, network, run):
         "raters",
         "train_sessions",
         "dev_session",
+        "split",
+        "emotion",
         "epochs",
         "patience",
         "batch_size",
