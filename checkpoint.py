@@ -274,11 +274,12 @@ def stages_of(settings):
     return STAGES if settings["modality"] == "text+audio" else (settings["modality"],)
 
 
-def load_checkpoint(folder):
+def load_checkpoint(folder, stages=None):
     """Loads a finished run or a provided checkpoint.
 
     Args:
         folder: the run folder.
+        stages: those to load, which the others need not be finished for; None for all of the run.
 
     Returns:
         A `Recogniser`.
@@ -289,19 +290,22 @@ def load_checkpoint(folder):
     folder = Path(folder)
     run = read_run(folder)
     settings = run["settings"]
-    for stage in stages_of(settings):
+    stages = stages or stages_of(settings)
+    for stage in stages:
+        if stage not in stages_of(settings):
+            raise InputError(f"{folder}: has no {stage} branch; train one with --modality text+audio")
         if stage not in run["stages"]:
             raise InputError(
                 f"{folder}: not finished ({stage} is not trained); go on with 'python train.py --run {folder} --resume'"
             )
-    needed = [f"{stage}.weights.h5" for stage in stages_of(settings)]
-    needed += [name for stage, name in _INPUT_FILES.items() if stage in stages_of(settings)]
+    needed = [f"{stage}.weights.h5" for stage in stages]
+    needed += [name for stage, name in _INPUT_FILES.items() if stage in stages]
     check_files(folder, run, dict.fromkeys([*needed, *run["files"]]))
     vocabulary = scaler = None
-    if "text" in stages_of(settings):
+    if "text" in stages:
         vocabulary = _read_vocabulary(folder / "vocabulary.json")
         _check_size(folder / "text.weights.h5", len(vocabulary), "words of vocabulary.json")
-    if "audio" in stages_of(settings):
+    if "audio" in stages:
         scaler = Scaler.from_json(folder / "scaler.json")
         _check_size(folder / "audio.weights.h5", len(scaler.names), "features of scaler.json")
     builders = build_networks(
@@ -312,8 +316,8 @@ def load_checkpoint(folder):
         run["context_length"],
     )
     networks = {}
-    for stage, build in builders.items():
-        networks[stage] = build()
+    for stage in stages:
+        networks[stage] = builders[stage]()
         load_weights(networks[stage], folder / f"{stage}.weights.h5")
     return Recogniser(run, vocabulary, scaler, networks)
 

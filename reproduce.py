@@ -1,7 +1,8 @@
-"""The paper's tables on IEMOCAP with one command: trains and evaluates what they need, and writes them beside ours.
+"""The paper's tables with one command: trains and evaluates what they need, and writes them beside ours.
 
     python reproduce.py all --corpus iemocap.h5 --glove glove.6B.200d.txt
     python reproduce.py table3 --corpus iemocap.h5 --glove glove.6B.200d.txt --seeds 0
+    python reproduce.py table2 --corpus meld.h5 --glove glove.6B.200d.txt   # another corpus, hence not in `all`
     python reproduce.py all --quick                    # the made-up miniature corpus, a few minutes
 
 What is finished is kept and what is half done goes on: the same command can be stopped and given again. Text and
@@ -37,13 +38,24 @@ SYSTEMS = {
     "no-factor": ("--factor", "none"),
 }
 FUSION_ONLY = ("no-context", "no-factor")
+# Table 2: one binary network for each emotion and each reading of which part of MELD is the test.
+MELD_EMOTIONS = ("anger", "joy", "neutral", "sadness", "surprise")
+MELD_SYSTEMS = {
+    f"meld-{split}-{emotion}": ("--split", split, "--emotion", emotion)
+    for split in ("official", "paper")
+    for emotion in MELD_EMOTIONS
+}
 TABLES = {
     "table1": ("full", "categorical"),
     "table3": ("full", "no-context", "no-factor"),
     "table4": ("full",),
     "table5": ("full",),
 }
-EXPERIMENTS = TABLES | {"all": ("full", "no-context", "no-factor", "categorical"), "folds": FOLDS}
+EXPERIMENTS = TABLES | {
+    "all": ("full", "no-context", "no-factor", "categorical"),
+    "folds": FOLDS,
+    "table2": tuple(MELD_SYSTEMS),
+}
 # Smaller than train.py's own settings for the miniature corpus, so that `all` ends in minutes.
 QUICK = {"epochs": 6, "batch_size": 16, "learning_rate": 1e-3}
 QUICK_SEEDS, PAPER_SEEDS = (0, 1), (0, 1, 2, 3, 4)
@@ -67,17 +79,29 @@ def main():
 def parse_arguments(argv=None):
     """The command line, with the defaults that depend on others filled in."""
     parser = argparse.ArgumentParser(description="Train and evaluate what the paper's tables need, and write them.")
-    parser.add_argument("experiment", choices=EXPERIMENTS, help="which; folds: each session is the test session once")
+    parser.add_argument(
+        "experiment",
+        choices=EXPERIMENTS,
+        help="which; folds: each session is the test session once; table2 needs MELD, so `all` leaves it out",
+    )
     parser.add_argument("--corpus", type=Path, help="corpus file of data.prepare")
     parser.add_argument("--glove", type=Path, help="GloVe text file (default: word vectors start random)")
     parser.add_argument("--seeds", type=int, nargs="+", metavar="N", help="default: 0 1 2 3 4; with --quick 0 1")
     parser.add_argument("--epochs", type=int, metavar="N", help="most epochs of each stage (default: train.py's)")
+    parser.add_argument(
+        "--patience",
+        type=int,
+        metavar="N",
+        help="stop a stage after N epochs without a lower dev loss (default: never)",
+    )
     parser.add_argument("--out", type=Path, help="folder for runs, tables, figures (default: runs/reproduce-CORPUS)")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="runs at the same time (default: 1)")
     parser.add_argument("--quick", action="store_true", help="the made-up miniature corpus, few epochs, two seeds")
     arguments = parser.parse_args(argv)
     if arguments.quick == bool(arguments.corpus):
         parser.error("give either --corpus FILE or --quick")
+    if arguments.quick and arguments.experiment == "table2":
+        parser.error("table2 needs --corpus with MELD: the miniature corpus has other emotions")
     if arguments.jobs < 1:
         parser.error("--jobs must be positive")
     arguments.seeds = list(dict.fromkeys(arguments.seeds or (QUICK_SEEDS if arguments.quick else PAPER_SEEDS)))
@@ -203,10 +227,14 @@ class Run:
 
     def evaluated(self):
         """Whether results.json has all that the tables need, from the weights that are there."""
-        names = ("results.json", "predictions.csv", "predictions_text.csv", "predictions_audio.csv")
+        from checkpoint import read_run, stages_of
+
+        run = read_run(self.folder)
+        names = ["results.json", "predictions.csv"]
+        names += [f"predictions_{stage}.csv" for stage in stages_of(run["settings"])[:-1]]
         if not all((self.folder / name).exists() for name in names):
             return False
-        results, files = read_json(self.folder / "results.json"), read_json(self.folder / "run.json")["files"]
+        results, files = read_json(self.folder / "results.json"), run["files"]
         weights = {name: digest for name, digest in files.items() if name.endswith(".weights.h5")}
         return "calibration" in results and results["protocol"]["weights_sha256"] == weights
 
@@ -215,17 +243,38 @@ def planned_runs(arguments, corpus_path):
     """The `Run`s that the experiment needs, in order of use."""
     settings = ["--corpus", str(corpus_path)] + (["--glove", str(arguments.glove)] if arguments.glove else [])
     quick = QUICK if arguments.quick else {}
-    for name, value in (quick | ({"epochs": arguments.epochs} if arguments.epochs else {})).items():
+    given = {name: getattr(arguments, name) for name in ("epochs", "patience") if getattr(arguments, name)}
+    for name, value in (quick | given).items():
         settings += [f"--{name.replace('_', '-')}", str(value)]
+    if arguments.experiment == "table2":
+        settings += meld_options(corpus_path)
     plan = []
     for system in EXPERIMENTS[arguments.experiment]:
         for seed in arguments.seeds:
             name = f"{system}-seed{seed}"
-            options = (*settings, *(fold_options(system) or SYSTEMS[system]), "--seed", str(seed))
+            own = fold_options(system) or MELD_SYSTEMS.get(system) or SYSTEMS[system]
+            options = (*settings, *own, "--seed", str(seed))
             branches = arguments.out / f"full-seed{seed}" if system in FUSION_ONLY else None
             log = arguments.out / "logs" / f"{name}.txt"
             plan.append(Run(system, seed, arguments.out / name, options, branches, log))
     return plan
+
+
+def meld_options(corpus_path):
+    """train.py's options for the modalities that the corpus has.
+
+    Raises:
+        InputError: it is not MELD.
+    """
+    from data.corpus import read_corpus
+
+    corpus = read_corpus(corpus_path)
+    if corpus.split is None or not set(MELD_EMOTIONS) <= set(corpus.emotions):
+        raise InputError(
+            f"{corpus_path}: table2 needs MELD, with its own split and {', '.join(MELD_EMOTIONS)}; "
+            "make it with 'python -m data.prepare meld'"
+        )
+    return [] if corpus.audio_names else ["--modality", "text"]
 
 
 def fold_options(system):

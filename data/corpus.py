@@ -3,8 +3,8 @@
 Format `mcaf-corpus`, version 1. Attributes: `format`, `format_version`, `corpus`, `emotions` (label order) and
 `audio_feature_set`. Datasets, one row per utterance, sorted by dialog, then start time: `utterance_id`, `dialog_id`,
 `speaker`, `transcript` (UTF-8), `session` (int8), `start_s`, `end_s` (seconds), `votes_external`, `votes_self`
-(N, C tag counts), `audio` (N, A) float32 with attribute `names`; where a corpus has an official split also `split` ("train", "dev",
-"test").
+(N, C tag counts), `audio` (N, A) float32 with attribute `names`; where a corpus has an official split also
+`split`, one of "train", "dev", "test".
 """
 
 from dataclasses import dataclass, fields

@@ -232,7 +232,8 @@ def _check_together(path, numbers, utterances):
     for number, one in zip(numbers, utterances, strict=True):
         if one.utterance_id in seen:
             raise InputError(
-                f"{path}, line {number}: utterance {one.utterance_id} is there already, in line {seen[one.utterance_id]}"
+                f"{path}, line {number}: utterance {one.utterance_id} is there already, "
+                f"in line {seen[one.utterance_id]}"
             )
         seen[one.utterance_id] = number
         place = (one.split, one.session)
