@@ -37,7 +37,7 @@ VECTOR_DIM = 200  # per modality
 BC_LSTM_UNITS = 300  # per direction, as Poria et al. 2017; the paper gives no size
 # BC-LSTM's backward half must not see what comes after the utterance, so it reads each context anew: one pass per
 # utterance, not per dialog. Of longer contexts it reads the last rows alone.
-BC_LSTM_WINDOW = 20
+BC_LSTM_WINDOW = 10
 _DIALOGS_PER_STEP, _UTTERANCES_PER_STEP = 8, 64
 
 
@@ -50,9 +50,9 @@ GRIDS = {
     "majority": [{}],
     "svm": _grid(C=(0.1, 1.0, 10.0, 100.0)),
     "random_forest": _grid(min_samples_leaf=(1, 3, 10, 30)),
-    "ef_lstm": _grid(units=(100, 300), learning_rate=(1e-3, 1e-4)),
-    "bc_lstm": _grid(units=(100, 300), learning_rate=(1e-3, 1e-4)),
-    "tfn": _grid(hidden=(32, 128), learning_rate=(1e-3, 1e-4)),
+    "ef_lstm": _grid(units=(100, 300), learning_rate=(1e-3, 3e-4)),
+    "bc_lstm": _grid(units=(100, 300), learning_rate=(1e-3, 3e-4)),
+    "tfn": _grid(hidden=(32, 128), learning_rate=(1e-3, 3e-4)),
 }
 NAMES = {
     "majority": "majority class",
@@ -94,9 +94,9 @@ def parse_arguments(argv=None):
         help="training utterances without a majority become 'other' (as the paper does for its baselines), or our "
         "rule: networks regress the vote shares, SVM and random forest leave ties out (default: other)",
     )
-    parser.add_argument("--epochs", type=int, default=100, metavar="N", help="most epochs of a network (default: 100)")
+    parser.add_argument("--epochs", type=int, default=50, metavar="N", help="most epochs of a network (default: 50)")
     parser.add_argument(
-        "--patience", type=int, default=10, metavar="N", help="epochs without a lower dev loss (default: 10)"
+        "--patience", type=int, default=5, metavar="N", help="epochs without a lower dev loss (default: 5)"
     )
     arguments = parser.parse_args(argv)
     if arguments.epochs < 1 or arguments.patience < 1:
@@ -106,7 +106,7 @@ def parse_arguments(argv=None):
     return arguments
 
 
-def baselines(run, corpus=None, out=None, systems=tuple(GRIDS), seeds=None, ties="other", epochs=100, patience=10):
+def baselines(run, corpus=None, out=None, systems=tuple(GRIDS), seeds=None, ties="other", epochs=50, patience=5):
     """Tunes, trains and scores; a system whose results are there is not trained again.
 
     Args:

@@ -131,6 +131,9 @@ def reproduce(arguments):
     try:
         for wave in (False, True):  # those that take their branches from another run come second
             do_all([(run.finish, (programs,)) for run in plan if bool(run.branches) is wave], arguments.jobs, programs)
+        peers = {}
+        if arguments.experiment in ("table1", "all"):
+            peers = tuned_baselines(arguments, corpus_path, [run for run in plan if run.system == "full"], programs)
         costs = None
         if arguments.experiment in ("table4", "all"):
             costs = measured_costs(arguments, corpus_path, corpus_sha256, plan[0], programs)
@@ -144,7 +147,7 @@ def reproduce(arguments):
     folders = {
         system: [run.folder for run in plan if run.system == system] for system in EXPERIMENTS[arguments.experiment]
     }
-    results = Results(folders, arguments.seeds, corpus_path, costs)
+    results = Results(folders, arguments.seeds, corpus_path, costs, peers)
     names = [*TABLES, "beyond"] if arguments.experiment == "all" else [arguments.experiment]
     for name in names:
         WRITERS[name](results, arguments.out / name)
@@ -344,6 +347,34 @@ def do_all(tasks, jobs, programs):
             pool.shutdown(wait=False, cancel_futures=True)
             programs.stop()
             raise
+
+
+def tuned_baselines(arguments, corpus_path, runs, programs):
+    """Tunes and scores the systems of baselines.py on the vectors of each run; gives {system: [folder per seed]}."""
+    from baselines import GRIDS
+
+    epochs = QUICK["epochs"] if arguments.quick else arguments.epochs
+    options = ("--corpus", corpus_path, "--out", arguments.out / "baselines")
+    options += ("--epochs", epochs) if epochs else ()
+    folders = {system: [arguments.out / "baselines" / f"{system}-seed{run.seed}" for run in runs] for system in GRIDS}
+    tasks = []
+    for i, run in enumerate(runs):
+        if all(peer_is_done(folders[system][i], run.folder, epochs) for system in GRIDS):
+            continue
+        log = arguments.out / "logs" / f"baselines-seed{run.seed}.txt"
+        program = (f"baselines seed {run.seed}", log, "baselines.py", run.folder, "--seeds", run.seed, *options)
+        tasks.append((programs.run, program))
+    do_all(tasks, arguments.jobs, programs)
+    return folders
+
+
+def peer_is_done(folder, run_folder, epochs):
+    """Whether a baseline's results are there, from the branches that are there; baselines.py refuses other ones."""
+    if not (folder / "results.json").exists():
+        return False
+    protocol, files = read_json(folder / "results.json")["protocol"], read_json(run_folder / "run.json")["files"]
+    same = all(files.get(name) == digest for name, digest in protocol["branches_sha256"].items())
+    return same and (epochs is None or protocol.get("epochs", epochs) == epochs)
 
 
 def measured_costs(arguments, corpus_path, corpus_sha256, run, programs):

@@ -7,6 +7,7 @@ import csv
 
 import numpy as np
 
+from baselines import NAMES
 from data.corpus import read_corpus
 from data.files import read_json
 from data.labels import vote_shares
@@ -37,6 +38,17 @@ TABLE_1 = {
     "HAW": (40.8, 40.8),
     "AMN": (43.4, 43.3),
     "MARN": (44.1, 43.9),
+}
+_WORDS = (
+    "reads words and stretches of sound that are aligned with them, and a corpus file has one audio vector an utterance"
+)
+NOT_REBUILT = {
+    "C-MKL": "joins features of convolutional networks of its own by multiple-kernel learning, which scikit-learn does "
+    "not have; on the vectors used here it would be a kernel machine, as SVM is",
+    "MV-LSTM": _WORDS,
+    "HAW": _WORDS,
+    "AMN": _WORDS,
+    "MARN": _WORDS,
 }
 # Accuracy and F1 in percent, text and audio. The paper does not say which F1.
 TABLE_2 = {
@@ -73,26 +85,31 @@ class Results:
         seeds: of these folders.
         corpus_path: the corpus file of all runs.
         costs: content of costs.json, for Table 4 alone.
+        baselines: {system: [result folder of baselines.py per seed]}, for Table 1 alone.
     """
 
-    def __init__(self, folders, seeds, corpus_path, costs=None):
-        self.folders, self.seeds, self.costs = folders, seeds, costs
+    def __init__(self, folders, seeds, corpus_path, costs=None, baselines=None):
+        self.folders, self.seeds, self.costs, self.baselines = folders, seeds, costs, baselines or {}
         self.corpus = read_corpus(corpus_path)
         self.place = {name: i for i, name in enumerate(self.corpus.utterance_id)}
 
     def of(self, system, name="results.json"):
         """The content of results.json, or run.json, of a system, one per seed."""
-        return [read_json(folder / name) for folder in self.folders[system]]
+        folders = self.baselines[system] if system in self.baselines else self.folders[system]
+        return [read_json(folder / name) for folder in folders]
 
     def predictions(self, system, stage="fusion"):
         """Of a system's stage: rows of the corpus (N,), vote shares (N, C), one (N, C) prediction per seed."""
         name = "predictions.csv" if stage == "fusion" else f"predictions_{stage}.csv"
         tables = []
-        for folder in self.folders[system]:
+        for folder in self.baselines[system] if system in self.baselines else self.folders[system]:
             with open(folder / name, encoding="utf-8", newline="") as file:
                 tables.append(list(csv.reader(file))[1:])
         rows = np.array([self.place[line[0]] for line in tables[0]])
-        raters = self.of(system, "run.json")[0]["settings"]["raters"]
+        if system in self.baselines:
+            raters = self.of(system)[0]["protocol"]["raters"]
+        else:
+            raters = self.of(system, "run.json")[0]["settings"]["raters"]
         shares = vote_shares(self.corpus.votes_external[rows], self.corpus.votes_self[rows], raters)
         return rows, shares, [np.array([line[1:] for line in table], "float32") for table in tables]
 
@@ -135,13 +152,21 @@ def write_recognition(path, title, notes, systems, full=None, names=SCORES):
 
 
 def table_1(results, path):
-    """Table 1: the paper's rows, and ours."""
+    """Table 1: the paper's rows, rebuilt as far as `baselines.py` has them, and ours."""
     empty = np.full((1, 2), np.nan)
-    others = [System(f"{name} (paper only)", paper, empty, empty) for name, paper in TABLE_1.items()]
+    system_of = {name: system for system, name in NAMES.items() if system in results.baselines}
+    others = [results.recognition(NAMES["majority"], (), "majority")] if "majority" in results.baselines else []
+    for name, paper in TABLE_1.items():
+        if name in system_of:
+            others.append(results.recognition(name, paper, system_of[name]))
+        else:
+            others.append(System(f"{name} (paper only)", paper, empty, empty))
     regression = results.recognition("ours, regression", TABLE_1_REGRESSION, "full")
     categorical = results.recognition("ours, categorical", TABLE_1_CATEGORICAL, "categorical")
     notes = results.notes(("full", "categorical")) + [
-        "Nine classes, without 'other'. The full model is the regression."
+        "Nine classes, without 'other'. The full model is the regression.",
+        *baseline_notes(results),
+        "\n".join(f"- {name} is not rebuilt: it {reason}." for name, reason in NOT_REBUILT.items()),
     ]
     systems = [*others, categorical, regression]
     write_recognition(path, results.title("Table 1"), notes, systems, regression, SCORES[:2])
@@ -192,6 +217,36 @@ def table_2(results, path):
     ]
     lines = markdown_table(columns, shown)
     write_table(path, results.title("Table 2"), ["\n".join(f"- {note}" for note in notes)], lines, header, digits)
+
+
+def baseline_notes(results):
+    """How the rebuilt systems of Table 1 were trained and tuned."""
+    if not results.baselines:
+        return []
+    rules = {
+        "other": "utterances without a majority are trained as 'other', with cross-entropy, as the paper does for them",
+        "ours": "ties are left out of the training of SVM and RF, and networks regress the vote shares",
+    }
+    protocols = {system: [one["protocol"] for one in results.of(system)] for system in results.baselines}
+    lines = [
+        "Majority class, SVM, RF, EF-LSTM, BC-LSTM and TFN are ours, on the utterance vectors of the full runs, with "
+        f"the same split, scores and tie rule of the test; {rules[protocols['svm'][0]['ties']]}. Lowest dev loss "
+        "chooses the epoch, dev accuracy the grid point.",
+        f"BC-LSTM reads the last {protocols['bc_lstm'][0]['window']} utterances of each context, the others all.",
+    ]
+    for system, seeds in protocols.items():
+        if len(seeds[0]["points"]) > 1:
+            grid = {
+                name: list(dict.fromkeys(one["point"][name] for one in seeds[0]["points"]))
+                for name in seeds[0]["chosen"]["point"]
+            }
+            tried = "; ".join(f"{name} {', '.join(f'{v:g}' for v in values)}" for name, values in grid.items())
+            chosen = ["/".join(f"{value:g}" for value in one["chosen"]["point"].values()) for one in seeds]
+            minutes = np.mean([one["seconds"] for one in seeds]) / 60
+            lines.append(
+                f"{NAMES[system]}: grid {tried}; chosen per seed {', '.join(chosen)}; {minutes:.1f} minutes per seed."
+            )
+    return ["\n".join(f"- {line}" for line in lines)]
 
 
 MEASURED_2 = ("accuracy", "weighted F1", "F1 of the emotion", "UA")

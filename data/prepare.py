@@ -324,14 +324,12 @@ def _parser():
         metavar="DIR",
         help="folder of the three CSV files and the three folders of clips; --audio none needs the CSV files alone",
     )
-    meld.set_defaults(without_audio="keep")
     table = corpora.add_parser("table", parents=[common, silent], help="a corpus of your own, see data/README.md")
     table.add_argument("--table", required=True, type=Path, metavar="CSV", help="one row per utterance")
     table.add_argument("--name", help="of the corpus (default: the name of the CSV file)")
     table.add_argument(
         "--emotions", nargs="+", metavar="NAME", help="in label order (default: those in the votes, alphabetically)"
     )
-    table.set_defaults(without_audio="skip")
     sample = corpora.add_parser("sample", parents=[common], help="a made-up miniature, no corpus needed")
     sample.add_argument("--release-out", type=Path, metavar="DIR", help="keep the made-up release in DIR")
     return parser
@@ -339,7 +337,8 @@ def _parser():
 
 def main(arguments=None):
     """Runs one command; returns the exit code (0, 2 for a mistake of the user's, 130 for an interruption)."""
-    options = vars(_parser().parse_args(arguments))
+    given = vars(_parser().parse_args(arguments))
+    options = {name: value for name, value in given.items() if value is not None}
     prepare = {"iemocap": prepare_iemocap, "meld": prepare_meld, "table": prepare_table, "sample": prepare_sample}[
         options.pop("corpus")
     ]

@@ -49,7 +49,7 @@ def test_rows_become_utterances(tmp_path):
 @pytest.mark.parametrize(
     ("column", "value", "message"),
     [
-        ("utterance", "u1", r"line 2: utterance|line 3: utterance u1 is there already, in line 2"),
+        ("utterance", "u1", "line 3: utterance u1 is there already, in line 2"),
         ("start_s", "later", "line 2: start_s 'later' is no time"),
         ("start_s", "nan", "line 2: start_s 'nan' is no time"),
         ("end_s", "2", "line 2: u3 ends at 2.0 s, before it starts at 2.5 s"),
@@ -123,9 +123,9 @@ def write_sounds(folder, names=("u1", "u3", "u4", "u5")):
         write_wav(folder / f"{name}.wav", tone(120 + 30 * number))
 
 
-def test_the_command_prepares_a_table_and_a_network_trains_on_it(tmp_path):
+def test_the_command_prepares_a_table(tmp_path):
     write_sounds(tmp_path)
-    table, out, run = write_table(tmp_path / "mine.csv"), tmp_path / "mine.h5", tmp_path / "run"
+    table, out = write_table(tmp_path / "mine.csv"), tmp_path / "mine.h5"
     done = run_script("-m", "data.prepare", "table", "--table", table, "--out", out, "--without-audio", "keep")
     assert done.returncode == 0, done.stderr
     assert "u2 has no audio: no sound file is named; kept with the training mean of each feature" in done.stdout
@@ -133,10 +133,6 @@ def test_the_command_prepares_a_table_and_a_network_trains_on_it(tmp_path):
     assert (corpus.name, corpus.emotions, len(corpus)) == ("mine", ("anger", "calm", "joy"), 5)
     assert corpus.split.tolist() == ["train"] * 3 + ["dev", "test"]
     np.testing.assert_allclose(corpus.audio[1], corpus.audio[[0, 2]].mean(axis=0), rtol=1e-5)
-    done = run_script("train.py", "--corpus", out, "--run", run, "--epochs", "1", "--emotion", "joy")
-    assert done.returncode == 0, done.stderr
-    done = run_script("evaluate.py", run)
-    assert done.returncode == 2 and "no utterance to score" not in done.stdout or done.returncode == 0, done.stderr
 
 
 def test_silent_utterances_are_skipped_or_kept_only_where_training_is_known(tmp_path):
