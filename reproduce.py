@@ -232,6 +232,8 @@ class Run:
         """Whether results.json has all that the tables need, from the weights that are there."""
         from checkpoint import read_run, stages_of
 
+        if not (self.folder / "run.json").exists():
+            return False
         run = read_run(self.folder)
         names = ["results.json", "predictions.csv"]
         names += [f"predictions_{stage}.csv" for stage in stages_of(run["settings"])[:-1]]
