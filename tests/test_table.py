@@ -4,7 +4,7 @@ import csv
 
 import numpy as np
 import pytest
-from conftest import run_script
+from conftest import ROOT, run_script
 from hypothesis import given
 from hypothesis import strategies as st
 from tiny_release import tone, write_wav
@@ -111,6 +111,15 @@ def test_any_bytes_are_a_table_or_one_error(tmp_path_factory, content):
             assert str(path) in str(error) and "\n" not in str(error)
         else:
             assert all(len(one.votes_external) == len(emotions) for one in utterances)
+
+
+def test_the_example_of_the_page_works(tmp_path):
+    page = (ROOT / "data" / "README.md").read_text(encoding="utf-8")
+    block = next(part for part in page.split("\n\n") if part.startswith("    dialog,"))
+    (tmp_path / "mine.csv").write_text("\n".join(line.strip() for line in block.splitlines()), encoding="utf-8")
+    utterances, emotions, notes = read_table(tmp_path / "mine.csv")
+    assert [one.split for one in utterances] == ["train", "train", "dev", "test"] and not notes
+    assert emotions == ("anger", "joy", "sadness", "surprise") and utterances[0].votes_external == (0, 2, 0, 1)
 
 
 def test_windows_remnants():
