@@ -40,6 +40,8 @@ _CORPUS_FIELDS = {"name": str, "path": str, "sha256": str, "audio_feature_set": 
 _GLOVE_FIELDS = {"path": str, "sha256": str}
 _STAGE_FIELDS = {"epochs": int, "best_epoch": int, "best_dev_loss": float, "seconds": float}
 _INPUT_FILES = {"text": "vocabulary.json", "audio": "scaler.json"}
+# Settings that runs of earlier versions do not have, and what those runs did.
+_LATER_SETTINGS = {"split": "official", "emotion": "all"}
 STAGES = ("text", "audio", "fusion")  # in training order
 _LONGEST_CONTEXT = 100_000  # utterances of a dialog
 _FILE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}")
@@ -179,6 +181,7 @@ def read_run(folder):
     if run.get("format_version") != RUN_FORMAT_VERSION:
         raise InputError(f"{path}: version {run.get('format_version')}, this program reads {RUN_FORMAT_VERSION}")
     _check_fields(path, run, _FIELDS)
+    run["settings"] = _LATER_SETTINGS | run["settings"]
     _check_settings(path, run["settings"])
     _check_fields(path, run["corpus"], _CORPUS_FIELDS, "corpus.")
     _check_fields(path, run["glove"] or {}, _GLOVE_FIELDS if run["glove"] is not None else {}, "glove.")
@@ -290,11 +293,12 @@ def stages_of(settings):
     return (*branches, "fusion") if len(branches) > 1 else branches
 
 
-def load_checkpoint(folder):
+def load_checkpoint(folder, stages=None):
     """Loads a finished run or a provided checkpoint.
 
     Args:
         folder: the run folder.
+        stages: those to load, which the others need not be finished for; None for all of the run.
 
     Returns:
         A `Recogniser`.
@@ -305,13 +309,16 @@ def load_checkpoint(folder):
     folder = Path(folder)
     run = read_run(folder)
     settings = run["settings"]
-    for stage in stages_of(settings):
+    stages = stages or stages_of(settings)
+    for stage in stages:
+        if stage not in stages_of(settings):
+            raise InputError(f"{folder}: has no {stage} branch; train one with --modality text+audio")
         if stage not in run["stages"]:
             raise InputError(
                 f"{folder}: not finished ({stage} is not trained); go on with 'python train.py --run {folder} --resume'"
             )
     is_causal = settings["variant"] == "causal"
-    stages = [stage for stage in stages_of(settings) if not stage.endswith("-start")]
+    stages = [stage for stage in stages if not stage.endswith("-start")]
     needed = [f"{stage}.weights.h5" for stage in stages]
     needed += [name for stage, name in _INPUT_FILES.items() if stage in stages]
     check_files(folder, run, dict.fromkeys([*needed, *run["files"]]))
@@ -327,7 +334,8 @@ def load_checkpoint(folder):
     builders = build_networks(
         settings, len(vocabulary or ()) + 1, num_features, len(run["emotions"]), run["context_length"]
     )
-    networks = {name: build() for name, build in builders.items()}
+    wanted = {stage.split("-")[0] for stage in stages}
+    networks = {name: build() for name, build in builders.items() if name in wanted}
     members, fusions = {}, []
     for stage in stages:
         branch, _, member = stage.partition("-")

@@ -54,7 +54,7 @@ def costs(run_folder, corpus_path=None):
     from baselines import bc_lstm, context_vectors
     from data.contexts import context_rows, dialog_contexts
     from data.corpus import dialog_slices
-    from data.labels import split_sessions, vote_shares, without_votes
+    from data.labels import split_of, vote_shares, without_votes
     from data.text import MAX_TOKENS, token_ids
     from evaluate import load
 
@@ -65,8 +65,7 @@ def costs(run_folder, corpus_path=None):
         raise InputError(f"{run_folder}: has a {recogniser.final_stage} branch alone; Table 4 needs a fusion network")
     if settings["variant"] == "causal":
         raise InputError(f"{run_folder}: Table 4 counts the paper's networks, this run is of the causal variant")
-    sessions = settings["train_sessions"], [settings["dev_session"]], [settings["test_session"]]
-    train = split_sessions(corpus.session, *sessions)["train"]
+    train = split_of(corpus, settings)["train"]
     shares = vote_shares(corpus.votes_external, corpus.votes_self, settings["raters"])
     train = train[~without_votes(shares[train])]
     ids = token_ids(corpus.transcript, recogniser.vocabulary)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import backend
 from data.files import InputError, sha256, write_csv, write_json
-from data.labels import split_sessions, vote_shares, without_votes
+from data.labels import name_of_test, split_of, task_of, vote_shares, without_votes
 
 
 def main():
@@ -73,9 +73,8 @@ def evaluate(run_folder, corpus_path=None, out=None, released_weights=None):
         recogniser = with_released_fusion(recogniser, run_folder, released_weights)
         out = out or Path(run_folder) / "released-weights"
     out = made_folder(out or run_folder)
-    sessions = settings["train_sessions"], [settings["dev_session"]], [settings["test_session"]]
     shares = vote_shares(corpus.votes_external, corpus.votes_self, settings["raters"])
-    split = split_sessions(corpus.session, *sessions)
+    split = split_of(corpus, settings)
     test = split["test"][~without_votes(shares[split["test"]])]
     predictions = recogniser.predict_corpus(corpus, test)
     final_stage = recogniser.final_stage
@@ -100,7 +99,7 @@ def evaluate(run_folder, corpus_path=None, out=None, released_weights=None):
         rows = [[id_, *map(float, row)] for id_, row in zip(corpus.utterance_id[test], predictions[stage], strict=True)]
         write_csv(out / f"{file}.csv", ["utterance_id", *corpus.emotions], rows)
     matrix = confusion_matrix(shares[test], predictions[final_stage])
-    title = f"{corpus.name}, session {settings['test_session']}: accuracy {results['accuracy_10']:.3f}"
+    title = f"{corpus.name}, {name_of_test(corpus, settings)}: accuracy {results['accuracy_10']:.3f}"
     confusion_figure(matrix, corpus.emotions, title, out / "confusion_matrix.png")
     return "\n".join(
         [
@@ -157,7 +156,7 @@ def load(run_folder, corpus_path=None):
 
     recogniser = load_checkpoint(run_folder)
     corpus_path = corpus_path or Path(recogniser.run["corpus"]["path"])
-    corpus = read_corpus(corpus_path)
+    corpus = task_of(read_corpus(corpus_path), recogniser.run["settings"])
     check_corpus_fits(recogniser.run, corpus, corpus_path)
     return recogniser, corpus, corpus_path
 
@@ -268,18 +267,19 @@ def score(corpus, all_shares, train, test, predictions):
 def protocol(run, corpus, corpus_path):
     """What the scores mean: classes, session, tie rule, selection rule, seed, device and hashes."""
     settings = run["settings"]
+    sessions = {name: settings[name] for name in ("train_sessions", "dev_session", "test_session")}
     return {
         "corpus": corpus.name,
         "corpus_sha256": corpus.sha256,
         "corpus_is_the_training_file": corpus.sha256 == run["corpus"]["sha256"],
-        "train_sessions": list(settings["train_sessions"]),
-        "dev_session": settings["dev_session"],
-        "test_session": settings["test_session"],
+        **(sessions if corpus.split is None else {"split": settings["split"]}),
+        "test": name_of_test(corpus, settings),
+        "emotion": settings["emotion"],
         "classes": "all; and all without 'other'",
         "tie_rule": "utterances whose label or prediction has no unique maximum are left out",
         "distribution_rule": "for Jensen-Shannon distance and calibration negative shares become 0 and rows sum to one",
         "scripted_note": "the scripts are played in every session: the text of scripted test dialogs was in training",
-        "selection_rule": "epoch of the lowest dev loss; the test session is scored once",
+        "selection_rule": "epoch of the lowest dev loss; the test utterances are scored once",
         "raters": settings["raters"],
         "seed": settings["seed"],
         "stages": run["stages"],
@@ -294,7 +294,7 @@ def tables(corpus, settings, results, matrix, final_stage, name):
 
     other = ("other",) if "other" in corpus.emotions else ()
     lines = [
-        f"{corpus.name}, session {settings['test_session']}; {name}; seed {settings['seed']}",
+        f"{corpus.name}, {name_of_test(corpus, settings)}; {name}; seed {settings['seed']}",
         f"\nall {len(corpus.emotions)} classes",
         readable_table(matrix, corpus.emotions),
         "\nwithout 'other', as in the paper's tables",

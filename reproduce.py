@@ -1,11 +1,14 @@
-"""The paper's tables on IEMOCAP with one command: trains and evaluates what they need, and writes them beside ours.
+"""The paper's tables with one command: trains and evaluates what they need, and writes them beside ours.
 
     python reproduce.py all --corpus iemocap.h5 --glove glove.6B.200d.txt
     python reproduce.py table3 --corpus iemocap.h5 --glove glove.6B.200d.txt --seeds 0
+    python reproduce.py table2 --corpus meld.h5 --glove glove.6B.200d.txt   # another corpus, hence not in `all`
     python reproduce.py all --quick                    # the made-up miniature corpus, a few minutes
 
 What is finished is kept and what is half done goes on: the same command can be stopped and given again. Text and
 audio branch are trained once per seed and shared by the runs that differ in the fusion alone.
+
+    python reproduce.py causal --corpus iemocap.h5 --glove glove.6B.200d.txt   # our own variant, and what adds what
 """
 
 import argparse
@@ -36,14 +39,36 @@ SYSTEMS = {
     "no-context": ("--no-context",),
     "no-factor": ("--factor", "none"),
 }
-FUSION_ONLY = ("no-context", "no-factor")
+# The same for the causal variant; its branches come from "causal".
+CAUSAL_SYSTEMS = {
+    "causal": (),
+    "causal-no-factor": ("--factor", "none"),
+    "causal-no-context": ("--no-context",),
+    "causal-text": ("--modality", "text"),
+    "causal-audio": ("--modality", "audio"),
+}
+FUSION_ONLY = ("no-context", "no-factor", *list(CAUSAL_SYSTEMS)[1:])
+CAUSAL_FOLDS = tuple(f"causal-{fold}" for fold in FOLDS)
+# Table 2: one binary network for each emotion and each reading of which part of MELD is the test.
+MELD_EMOTIONS = ("anger", "joy", "neutral", "sadness", "surprise")
+MELD_SYSTEMS = {
+    f"meld-{split}-{emotion}": ("--split", split, "--emotion", emotion)
+    for split in ("official", "paper")
+    for emotion in MELD_EMOTIONS
+}
 TABLES = {
     "table1": ("full", "categorical"),
     "table3": ("full", "no-context", "no-factor"),
     "table4": ("full",),
     "table5": ("full",),
 }
-EXPERIMENTS = TABLES | {"all": ("full", "no-context", "no-factor", "categorical"), "folds": FOLDS}
+EXPERIMENTS = TABLES | {
+    "all": ("full", "no-context", "no-factor", "categorical"),
+    "folds": FOLDS,
+    "causal": tuple(CAUSAL_SYSTEMS),
+    "causal-folds": CAUSAL_FOLDS,
+    "table2": tuple(MELD_SYSTEMS),
+}
 # Smaller than train.py's own settings for the miniature corpus, so that `all` ends in minutes.
 QUICK = {"epochs": 6, "batch_size": 16, "learning_rate": 1e-3}
 QUICK_SEEDS, PAPER_SEEDS = (0, 1), (0, 1, 2, 3, 4)
@@ -67,17 +92,30 @@ def main():
 def parse_arguments(argv=None):
     """The command line, with the defaults that depend on others filled in."""
     parser = argparse.ArgumentParser(description="Train and evaluate what the paper's tables need, and write them.")
-    parser.add_argument("experiment", choices=EXPERIMENTS, help="which; folds: each session is the test session once")
+    parser.add_argument(
+        "experiment",
+        choices=EXPERIMENTS,
+        help="which; folds: each session is the test session once; table2 needs MELD, so `all` leaves it out; causal "
+        "and causal-folds: our own variant, not part of `all`",
+    )
     parser.add_argument("--corpus", type=Path, help="corpus file of data.prepare")
     parser.add_argument("--glove", type=Path, help="GloVe text file (default: word vectors start random)")
     parser.add_argument("--seeds", type=int, nargs="+", metavar="N", help="default: 0 1 2 3 4; with --quick 0 1")
     parser.add_argument("--epochs", type=int, metavar="N", help="most epochs of each stage (default: train.py's)")
+    parser.add_argument(
+        "--patience",
+        type=int,
+        metavar="N",
+        help="stop a stage after N epochs without a lower dev loss (default: never)",
+    )
     parser.add_argument("--out", type=Path, help="folder for runs, tables, figures (default: runs/reproduce-CORPUS)")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="runs at the same time (default: 1)")
     parser.add_argument("--quick", action="store_true", help="the made-up miniature corpus, few epochs, two seeds")
     arguments = parser.parse_args(argv)
     if arguments.quick == bool(arguments.corpus):
         parser.error("give either --corpus FILE or --quick")
+    if arguments.quick and arguments.experiment == "table2":
+        parser.error("table2 needs --corpus with MELD: the miniature corpus has other emotions")
     if arguments.jobs < 1:
         parser.error("--jobs must be positive")
     arguments.seeds = list(dict.fromkeys(arguments.seeds or (QUICK_SEEDS if arguments.quick else PAPER_SEEDS)))
@@ -107,6 +145,9 @@ def reproduce(arguments):
     try:
         for wave in (False, True):  # those that take their branches from another run come second
             do_all([(run.finish, (programs,)) for run in plan if bool(run.branches) is wave], arguments.jobs, programs)
+        peers = {}
+        if arguments.experiment in ("table1", "all"):
+            peers = tuned_baselines(arguments, corpus_path, [run for run in plan if run.system == "full"], programs)
         costs = None
         if arguments.experiment in ("table4", "all"):
             costs = measured_costs(arguments, corpus_path, corpus_sha256, plan[0], programs)
@@ -120,7 +161,7 @@ def reproduce(arguments):
     folders = {
         system: [run.folder for run in plan if run.system == system] for system in EXPERIMENTS[arguments.experiment]
     }
-    results = Results(folders, arguments.seeds, corpus_path, costs)
+    results = Results(folders, arguments.seeds, corpus_path, costs, peers)
     names = [*TABLES, "beyond"] if arguments.experiment == "all" else [arguments.experiment]
     for name in names:
         WRITERS[name](results, arguments.out / name)
@@ -203,10 +244,17 @@ class Run:
 
     def evaluated(self):
         """Whether results.json has all that the tables need, from the weights that are there."""
-        names = ("results.json", "predictions.csv", "predictions_text.csv", "predictions_audio.csv")
+        from checkpoint import read_run, stages_of
+
+        if not (self.folder / "run.json").exists():
+            return False
+        run = read_run(self.folder)
+        names = ["results.json", "predictions.csv"]
+        branches = dict.fromkeys(stage.split("-")[0] for stage in stages_of(run["settings"]))
+        names += [f"predictions_{branch}.csv" for branch in list(branches)[:-1]]
         if not all((self.folder / name).exists() for name in names):
             return False
-        results, files = read_json(self.folder / "results.json"), read_json(self.folder / "run.json")["files"]
+        results, files = read_json(self.folder / "results.json"), run["files"]
         weights = {name: digest for name, digest in files.items() if name.endswith(".weights.h5")}
         return "calibration" in results and results["protocol"]["weights_sha256"] == weights
 
@@ -215,24 +263,49 @@ def planned_runs(arguments, corpus_path):
     """The `Run`s that the experiment needs, in order of use."""
     settings = ["--corpus", str(corpus_path)] + (["--glove", str(arguments.glove)] if arguments.glove else [])
     quick = QUICK if arguments.quick else {}
-    for name, value in (quick | ({"epochs": arguments.epochs} if arguments.epochs else {})).items():
+    is_causal = arguments.experiment.startswith("causal")
+    if is_causal:  # its batches are of dialogs
+        quick = {name: value for name, value in quick.items() if name == "epochs"}
+    given = {name: getattr(arguments, name) for name in ("epochs", "patience") if getattr(arguments, name)}
+    for name, value in (quick | given).items():
         settings += [f"--{name.replace('_', '-')}", str(value)]
+    if arguments.experiment == "table2":
+        settings += meld_options(corpus_path)
     plan = []
     for system in EXPERIMENTS[arguments.experiment]:
         for seed in arguments.seeds:
             name = f"{system}-seed{seed}"
-            options = (*settings, *(fold_options(system) or SYSTEMS[system]), "--seed", str(seed))
-            branches = arguments.out / f"full-seed{seed}" if system in FUSION_ONLY else None
+            own = fold_options(system) or (SYSTEMS | CAUSAL_SYSTEMS | MELD_SYSTEMS)[system]
+            options = (*settings, *(("--variant", "causal") if is_causal else ()), *own, "--seed", str(seed))
+            full = f"{'causal' if is_causal else 'full'}-seed{seed}"
+            branches = arguments.out / full if system in FUSION_ONLY else None
             log = arguments.out / "logs" / f"{name}.txt"
             plan.append(Run(system, seed, arguments.out / name, options, branches, log))
     return plan
 
 
+def meld_options(corpus_path):
+    """train.py's options for the modalities that the corpus has.
+
+    Raises:
+        InputError: it is not MELD.
+    """
+    from data.corpus import read_corpus
+
+    corpus = read_corpus(corpus_path)
+    if corpus.split is None or not set(MELD_EMOTIONS) <= set(corpus.emotions):
+        raise InputError(
+            f"{corpus_path}: table2 needs MELD, with its own split and {', '.join(MELD_EMOTIONS)}; "
+            "make it with 'python -m data.prepare meld'"
+        )
+    return [] if corpus.audio_names else ["--modality", "text"]
+
+
 def fold_options(system):
-    """train.py's sessions for the fold "fold-K": test on K, dev on the next, train on the rest; () for no fold."""
-    if system not in FOLDS:
+    """train.py's sessions for "fold-K", "causal-fold-K": test on K, dev on the next, train on the rest; else ()."""
+    if system.removeprefix("causal-") not in FOLDS:
         return ()
-    test = FOLDS.index(system) + 1
+    test = FOLDS.index(system.removeprefix("causal-")) + 1
     dev = test % len(SESSIONS) + 1
     rest = [str(session) for session in SESSIONS if session not in (test, dev)]
     return ("--train-sessions", *rest, "--dev-session", str(dev), "--test-session", str(test))
@@ -295,6 +368,34 @@ def do_all(tasks, jobs, programs):
             pool.shutdown(wait=False, cancel_futures=True)
             programs.stop()
             raise
+
+
+def tuned_baselines(arguments, corpus_path, runs, programs):
+    """Tunes and scores the systems of baselines.py on the vectors of each run; gives {system: [folder per seed]}."""
+    from baselines import GRIDS
+
+    epochs = QUICK["epochs"] if arguments.quick else arguments.epochs
+    options = ("--corpus", corpus_path, "--out", arguments.out / "baselines")
+    options += ("--epochs", epochs) if epochs else ()
+    folders = {system: [arguments.out / "baselines" / f"{system}-seed{run.seed}" for run in runs] for system in GRIDS}
+    tasks = []
+    for i, run in enumerate(runs):
+        if all(peer_is_done(folders[system][i], run.folder, epochs) for system in GRIDS):
+            continue
+        log = arguments.out / "logs" / f"baselines-seed{run.seed}.txt"
+        program = (f"baselines seed {run.seed}", log, "baselines.py", run.folder, "--seeds", run.seed, *options)
+        tasks.append((programs.run, program))
+    do_all(tasks, arguments.jobs, programs)
+    return folders
+
+
+def peer_is_done(folder, run_folder, epochs):
+    """Whether a baseline's results are there, from the branches that are there; baselines.py refuses other ones."""
+    if not (folder / "results.json").exists():
+        return False
+    protocol, files = read_json(folder / "results.json")["protocol"], read_json(run_folder / "run.json")["files"]
+    same = all(files.get(name) == digest for name, digest in protocol["branches_sha256"].items())
+    return same and (epochs is None or protocol.get("epochs", epochs) == epochs)
 
 
 def measured_costs(arguments, corpus_path, corpus_sha256, run, programs):

@@ -75,6 +75,12 @@ class Settings:
     train_sessions: tuple = option(TRAIN_SESSIONS, "sessions to train on", type=int, nargs="+", metavar="S")
     dev_session: int = option(DEV_SESSION, "session that chooses the epoch", type=int, metavar="S")
     test_session: int = option(TEST_SESSION, "session left for evaluate.py", type=int, metavar="S")
+    split: str = option(
+        "official",
+        "for a corpus with its own split: that one, or dev and test swapped, as the paper's MELD",
+        choices=("official", "paper"),
+    )
+    emotion: str = option("all", "all, or this one against all others (the binary networks of Table 2)", metavar="NAME")
     epochs: int = option(50, "most epochs of each stage (causal: of the fusion)", type=int, metavar="N")
     patience: int = option(0, "stop a stage after N epochs without a lower dev loss; 0: never", type=int, metavar="N")
     batch_size: int = option(
@@ -298,11 +304,14 @@ def prepare(corpus_path, glove_path, settings):
     from data import labels, text
     from data.corpus import dialog_slices, read_corpus
 
-    corpus = read_corpus(corpus_path)
+    corpus = labels.task_of(read_corpus(corpus_path), vars(settings))
     shares = labels.vote_shares(corpus.votes_external, corpus.votes_self, settings.raters)
-    split = labels.split_sessions(
-        corpus.session, settings.train_sessions, (settings.dev_session,), (settings.test_session,)
-    )
+    split = labels.split_of(corpus, vars(settings))
+    if settings.variant == "causal" and corpus.split is not None:
+        raise InputError(
+            f"{corpus_path}: --variant causal goes once without each training session, and this corpus has a split of "
+            "its own instead of sessions"
+        )
     voted = ~labels.without_votes(shares)
     targets = shares
     if settings.targets == "categorical":
@@ -519,7 +528,7 @@ def take_branch(source, stage, network, run):
     from checkpoint import check_files, load_weights, read_run
 
     other = read_run(source)
-    decisive = ["targets", "loss", "raters", "train_sessions", "dev_session", "batch_size", "seed"]
+    decisive = ["targets", "loss", "raters", "train_sessions", "dev_session", "split", "emotion", "batch_size", "seed"]
     if run["settings"]["variant"] != "causal":  # there these are the fusion's alone
         decisive += ["epochs", "patience", "learning_rate"]
     for name in decisive:

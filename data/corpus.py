@@ -3,7 +3,8 @@
 Format `mcaf-corpus`, version 1. Attributes: `format`, `format_version`, `corpus`, `emotions` (label order) and
 `audio_feature_set`. Datasets, one row per utterance, sorted by dialog, then start time: `utterance_id`, `dialog_id`,
 `speaker`, `transcript` (UTF-8), `session` (int8), `start_s`, `end_s` (seconds), `votes_external`, `votes_self`
-(N, C tag counts), `audio` (N, A) float32 with attribute `names`; where a corpus has an official split also `split`.
+(N, C tag counts), `audio` (N, A) float32 with attribute `names`; where a corpus has an official split also
+`split`, one of "train", "dev", "test".
 """
 
 from dataclasses import dataclass, fields
@@ -241,6 +242,13 @@ def check_corpus(corpus, path):
         raise InputError(
             f"{path}: the times of {corpus.utterance_id[timeless][0]} are not finite; prepare the file again"
         )
+    if corpus.split is not None:
+        strays = ~np.isin(corpus.split.astype(str), ("train", "dev", "test"))
+        if strays.any():
+            raise InputError(
+                f"{path}: 'split' of {corpus.utterance_id[strays][0]} is {corpus.split[strays][0]!r:.40}, "
+                "not train, dev or test"
+            )
     same_dialog = corpus.dialog_id[1:] == corpus.dialog_id[:-1]
     backwards = np.flatnonzero(same_dialog & ~(corpus.start_s[1:] >= corpus.start_s[:-1]))
     if len(backwards):

@@ -1,4 +1,4 @@
-"""Audio features of many wav files: in parallel, with a progress bar, and restartable after a kill.
+"""Audio features of many sound files: in parallel, with a progress bar, and restartable after a kill.
 
 Finished files are kept as lines of a cache file, keyed by the wav file's bytes, the feature set, openSMILE's version
 and its configuration. A line is appended only when it is whole; one that a kill cut short is no JSON and is computed
@@ -17,7 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
-from data.audio import config_hash, extract, feature_config, feature_names, read_wav
+from data.audio import config_hash, extract, feature_config, feature_names
+from data.clips import ffmpeg_version, is_clip, read_sound
 from data.files import InputError, sha256
 
 
@@ -25,7 +26,7 @@ def extract_files(wavs, feature_set, cache, emo_large_conf=None, jobs=None, prog
     """Extracts the features of all files; a file that cannot be used stops nothing.
 
     Args:
-        wavs: paths of wav files.
+        wavs: paths of wav files, or of clips that ffmpeg decodes.
         feature_set: one of `data.audio.FEATURE_SETS`, not "none".
         cache: path of the cache file; made if missing, gone on with if there.
         emo_large_conf: the user's emo_large.conf, for that set.
@@ -79,7 +80,7 @@ def extract_files(wavs, feature_set, cache, emo_large_conf=None, jobs=None, prog
 def _extract_file(wav, feature_set, config, settings):
     """(path, cache key, features, note, failure) of one file; runs in a worker process."""
     try:
-        samples, note = read_wav(wav)
+        samples, note = read_sound(wav)
         with _interrupts_held():
             vector = extract(samples, feature_set, config)
         return wav, _key(wav, settings), vector, note, None
@@ -123,7 +124,8 @@ def _interrupts_held():
 def _key(wav, settings):
     """The cache key of a file, or None where it cannot be read: the extraction will say why."""
     try:
-        return hashlib.sha256(f"{settings} {sha256(wav)}".encode()).hexdigest()
+        decoder = f" {ffmpeg_version()}" if is_clip(wav) else ""
+        return hashlib.sha256(f"{settings}{decoder} {sha256(wav)}".encode()).hexdigest()
     except InputError:
         return None
 

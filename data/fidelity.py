@@ -7,7 +7,7 @@ description. All of them were found again on the real release with the rules of 
 import numpy as np
 
 from data.corpus import dialog_slices
-from data.labels import TEST_SESSION, is_tie, split_sessions, vote_shares
+from data.labels import EMOTIONS, TEST_SESSION, is_tie, split_sessions, vote_shares
 
 PUBLISHED = {
     "utterances": 10039,
@@ -33,37 +33,72 @@ PUBLISHED = {
     "test support of disgust": 0,
     "test support of fear": 7,
 }
+# MELD's own description (Poria et al. 2019, and its repository's table of emotions).
+PUBLISHED_MELD = {"utterances": 13708, "dialogs": 1432, "longest dialog (utterances)": 33} | {
+    f"{part} {quantity}": number
+    for part, numbers in {
+        "train": (9989, 1038, 4710, 1743, 1205, 1109, 683, 271, 268),
+        "dev": (1109, 114, 470, 163, 150, 153, 111, 22, 40),
+        "test": (2610, 280, 1256, 402, 281, 345, 208, 68, 50),
+    }.items()
+    for quantity, number in zip(
+        ("utterances", "dialogs", "neutral", "joy", "surprise", "anger", "sadness", "disgust", "fear"),
+        numbers,
+        strict=True,
+    )
+}
 # What a difference means for the results, by how the quantity's name begins.
 _MEANINGS = {
     "utterances": "training or test has other utterances than the paper's; what was left out is named above",
     "dialogs": "whole dialogs are missing or added, so contexts and scores are not the paper's",
     "longest": "the longest context is not the paper's, so an utterance of that dialog is missing or added",
     "ties": "votes differ from Table 5's, so targets, and which utterances are scored, are not the paper's",
+    "train": "training has other utterances or other labels than the published",
+    "dev": "the epoch is chosen on other utterances or other labels than the published",
     "test": "accuracy and F1 are taken over another test set, so they are not comparable digit by digit",
 }
 
 
 def find_numbers(corpus):
-    """The quantities of PUBLISHED in a corpus.
+    """What a corpus holds, in the quantities that are published for it.
 
     Returns:
-        {quantity: number}, in the order of PUBLISHED.
+        {quantity: number}: in the order of PUBLISHED for the sessions of IEMOCAP, in that of PUBLISHED_MELD for a
+        corpus with its own split; for sessions of other corpora the utterances of each and the labels.
 
     Raises:
         InputError: a part of the split has no utterance.
     """
-    shares = vote_shares(corpus.votes_external, corpus.votes_self)
-    ties = is_tie(shares)
-    parts = split_sessions(corpus.session)
-    tested = (corpus.session == TEST_SESSION) & ~ties
-    support = np.bincount(shares[tested].argmax(axis=1), minlength=len(corpus.emotions))
     dialogs = dialog_slices(corpus.dialog_id)
     found = {
         "utterances": len(corpus),
         "dialogs": len(dialogs),
         "longest dialog (utterances)": max(rows.stop - rows.start for rows in dialogs.values()),
     }
-    found |= {f"utterances in session {number}": int((corpus.session == number).sum()) for number in range(1, 6)}
+    shares = vote_shares(corpus.votes_external, corpus.votes_self)
+    if corpus.split is None and corpus.emotions == EMOTIONS and set(corpus.session) == set(range(1, 6)):
+        return found | _sessions_of_iemocap(corpus, shares)
+    labelled = ~is_tie(shares)  # a row without votes is a tie of zeros
+    parts = {f"session {number} ": corpus.session == number for number in np.unique(corpus.session)}
+    if corpus.split is not None:
+        parts = {f"{part} ": corpus.split == part for part in ("train", "dev", "test")}
+    for part, rows in parts.items():
+        found |= {
+            f"{part}utterances": int(rows.sum()),
+            f"{part}dialogs": len(set(corpus.dialog_id[rows])),
+        }
+        counts = np.bincount(shares[rows & labelled].argmax(axis=1), minlength=len(corpus.emotions))
+        found |= {f"{part}{name}": int(count) for name, count in zip(corpus.emotions, counts, strict=True)}
+    return found
+
+
+def _sessions_of_iemocap(corpus, shares):
+    """Utterances of each session, ties, and the support of the test session."""
+    ties = is_tie(shares)
+    parts = split_sessions(corpus.session)
+    tested = (corpus.session == TEST_SESSION) & ~ties
+    support = np.bincount(shares[tested].argmax(axis=1), minlength=len(corpus.emotions))
+    found = {f"utterances in session {number}": int((corpus.session == number).sum()) for number in range(1, 6)}
     found |= {f"ties in {part}": int(ties[rows].sum()) for part, rows in parts.items()}
     found["test utterances scored"] = int(tested.sum())
     found |= {f"test support of {emotion}": int(count) for emotion, count in zip(corpus.emotions, support, strict=True)}

@@ -1,8 +1,10 @@
-"""Votes to targets: the 10 emotions, vote shares, ties and the split by session.
+"""Votes to targets: the 10 emotions, vote shares, ties, and the split by session or the corpus's own.
 
 Section 4.1 of the paper, verified on all 10,039 utterances of IEMOCAP: these rules give the published numbers of
 ties (Table 5) and the published test support.
 """
+
+import dataclasses
 
 import numpy as np
 
@@ -24,6 +26,8 @@ EMOTIONS = (
 
 # Speaker-independent split of the paper, by session.
 TRAIN_SESSIONS, DEV_SESSION, TEST_SESSION = (1, 2, 5), 3, 4
+# What the binary networks of Table 2 call everything else.
+REST = "other emotions"
 
 
 def vote_shares(votes_external, votes_self, raters="all"):
@@ -99,3 +103,68 @@ def split_sessions(session, train=TRAIN_SESSIONS, dev=(DEV_SESSION,), test=(TEST
                 f"no utterance of session {missing[0]} ({name}) in the corpus, which has sessions {present}"
             )
     return indices
+
+
+def task_of(corpus, settings):
+    """The corpus as the settings of a run read it: which part is the test, which emotion is asked for.
+
+    Args:
+        corpus: a `data.corpus.Corpus`.
+        settings: dict of `train.Settings`. "split" "paper" swaps dev and test of the corpus's own split (section 4.1
+            of the paper has MELD's the other way round); "emotion" other than "all" makes the one-against-rest task
+            of that name (Table 2), in which every vote for another emotion is one for REST.
+
+    Returns:
+        A corpus with the same utterances.
+
+    Raises:
+        InputError: the corpus has no split to swap, or no such emotion.
+    """
+    if settings["split"] == "paper":
+        if corpus.split is None:
+            raise InputError(f"--split paper swaps dev and test of a corpus with its own split; {corpus.name} has none")
+        swapped = {"dev": "test", "test": "dev"}
+        corpus = dataclasses.replace(corpus, split=np.array([swapped.get(part, part) for part in corpus.split], object))
+    name = settings["emotion"]
+    if name != "all":
+        if name not in corpus.emotions:
+            raise InputError(f"--emotion {name}: {corpus.name} has {', '.join(corpus.emotions)}")
+        own = corpus.emotions.index(name)
+        votes = {
+            kind: np.stack([given[:, own], given.sum(axis=1) - given[:, own]], axis=1)
+            for kind, given in (("votes_external", corpus.votes_external), ("votes_self", corpus.votes_self))
+        }
+        corpus = dataclasses.replace(corpus, emotions=(name, REST), **votes)
+    return corpus
+
+
+def split_of(corpus, settings):
+    """Indices of the training, dev and test utterances: by the corpus's own split if it has one, else by session.
+
+    Args:
+        corpus: from `task_of`.
+        settings: dict of `train.Settings`.
+
+    Returns:
+        As `split_sessions`.
+
+    Raises:
+        InputError: as `split_sessions`; or sessions are asked for and the corpus has its own split.
+    """
+    sessions = (tuple(settings["train_sessions"]), settings["dev_session"], settings["test_session"])
+    if corpus.split is None:
+        return split_sessions(corpus.session, sessions[0], sessions[1:2], sessions[2:])
+    if sessions != (TRAIN_SESSIONS, DEV_SESSION, TEST_SESSION):
+        raise InputError(f"{corpus.name} has a split of its own: drop --train-sessions, --dev-session, --test-session")
+    parts = {name: np.flatnonzero(corpus.split == name) for name in ("train", "dev", "test")}
+    for name, rows in parts.items():
+        if not len(rows):
+            raise InputError(f"{corpus.name}: its split has no {name} utterance")
+    return parts
+
+
+def name_of_test(corpus, settings):
+    """What the test utterances are, in words: "session 4", "test split" or "dev split as test"."""
+    if corpus.split is None:
+        return f"session {settings['test_session']}"
+    return "test split" if settings["split"] == "official" else "dev split as test"

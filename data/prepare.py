@@ -1,6 +1,8 @@
 """Prepares a corpus file: parse the release, extract audio features, write one HDF5 file, compare with the paper.
 
     python -m data.prepare iemocap --release IEMOCAP_full_release --out iemocap.h5
+    python -m data.prepare meld --release MELD.Raw --out meld.h5
+    python -m data.prepare table --table mine.csv --out mine.h5          # your own corpus: data/README.md
     python -m data.prepare sample --out sample.h5
 
 An interrupted command goes on where it stopped when it is given again: finished utterances lie in a cache beside the
@@ -69,26 +71,112 @@ def _check_out(out, overwrite):
         raise InputError(f"{out}: there already; give --overwrite to replace it")
 
 
+def prepare_meld(
+    release,
+    out,
+    audio="egemaps_lld",
+    emo_large_conf=None,
+    jobs=None,
+    progress=True,
+    overwrite=False,
+    without_audio="keep",
+):
+    """Prepares the corpus file of MELD and prints the fidelity table.
+
+    Args:
+        release: the folder of the raw release; for `audio` "none" that of the three CSV files.
+        without_audio: what becomes of utterances whose clip is missing or broken: "keep" or "skip", see
+            `_settle_audio`.
+        out, audio, emo_large_conf, jobs, progress, overwrite: as in `prepare_iemocap`.
+
+    Raises:
+        InputError: see `data.meld.read_meld`, `data.audio.feature_config` and `data.corpus.write_corpus`; or ffmpeg
+            is needed and not installed.
+    """
+    from data.fidelity import PUBLISHED_MELD
+    from data.meld import EMOTIONS, read_meld
+
+    _check_out(out, overwrite)
+    utterances, notes = read_meld(release, with_clips=audio != "none")
+    options = (audio, emo_large_conf, jobs, progress, without_audio)
+    _prepare(utterances, notes, release, out, "MELD", EMOTIONS, *options, PUBLISHED_MELD)
+
+
+def prepare_table(
+    table,
+    out,
+    audio="egemaps_lld",
+    emo_large_conf=None,
+    jobs=None,
+    progress=True,
+    overwrite=False,
+    without_audio="skip",
+    name=None,
+    emotions=None,
+):
+    """Prepares the corpus file of a corpus of one's own and prints what is in it.
+
+    Args:
+        table: the CSV file, as `data/README.md` describes it.
+        name: of the corpus; None for the file's name.
+        emotions: names in label order; None for alphabetical order.
+        without_audio: as in `prepare_meld`; "keep" needs the column `split`.
+        out, audio, emo_large_conf, jobs, progress, overwrite: as in `prepare_iemocap`.
+
+    Raises:
+        InputError: see `data.table.read_table`, and as `prepare_meld`.
+    """
+    from data.table import read_table
+
+    _check_out(out, overwrite)
+    utterances, emotions, notes = read_table(table, emotions)
+    options = (audio, emo_large_conf, jobs, progress, without_audio)
+    _prepare(utterances, notes, table, out, name or Path(table).stem, emotions, *options)
+
+
 def _prepare_release(release, out, name, audio, emo_large_conf, jobs, progress, published):
-    """Parser, extractor, corpus file and fidelity table; `published` as in `fidelity_table`."""
-    from data.corpus import write_corpus
-    from data.fidelity import fidelity_table, find_numbers
+    """Reads an IEMOCAP release and goes on as `_prepare`; an utterance without usable audio is left out."""
     from data.iemocap import read_release
+    from data.labels import EMOTIONS
 
     utterances, notes = read_release(release, with_wavs=audio != "none")
+    _prepare(utterances, notes, release, out, name, EMOTIONS, audio, emo_large_conf, jobs, progress, "skip", published)
+
+
+def _prepare(
+    utterances,
+    notes,
+    source,
+    out,
+    name,
+    emotions,
+    audio,
+    emo_large_conf,
+    jobs,
+    progress,
+    without_audio,
+    published=None,
+):
+    """Extractor, corpus file and fidelity table of these utterances; `published` as in `fidelity_table`."""
+    from data.corpus import write_corpus
+    from data.fidelity import fidelity_table, find_numbers
+
     cache = Path(f"{out}.features.jsonl")
     features, audio_names, said, failures = _features(utterances, audio, emo_large_conf, cache, jobs, progress)
     for utterance in utterances:
         if utterance.wav in said:
             notes.append(f"{utterance.utterance_id}: {said[utterance.wav]}; kept")
-        if utterance.wav in failures:
-            notes.append(
-                f"{utterance.utterance_id} left out: {failures[utterance.wav]}; the scores cover one utterance fewer"
-            )
-    kept = [utterance for utterance in utterances if utterance.wav not in failures]
-    if not kept:
-        raise InputError(f"{release}: no utterance with usable audio; {notes[-1]}")
-    corpus = build_corpus(kept, name, audio, audio_names, [features[utterance.wav] for utterance in kept])
+    silent = {}
+    if audio != "none":
+        silent = {one.utterance_id: failures[one.wav] for one in utterances if one.wav in failures}
+        silent |= {one.utterance_id: "no sound file is named" for one in utterances if one.wav is None}
+    if len(silent) == len(utterances):
+        raise InputError(
+            f"{source}: no utterance with usable audio; {utterances[-1].utterance_id}: {silent.popitem()[1]}"
+        )
+    kept, vectors, said_of_silent = _settle_audio(utterances, features, audio, silent, without_audio, source)
+    notes += said_of_silent
+    corpus = build_corpus(kept, name, emotions, audio, audio_names, vectors)
     found = find_numbers(corpus)
     write_corpus(out, corpus)
     if failures:
@@ -104,26 +192,62 @@ def _prepare_release(release, out, name, audio, emo_large_conf, jobs, progress, 
     print(f"{out}: {len(corpus)} utterances of {name}, {len(audio_names)} audio features ({audio})")
 
 
-def _features(utterances, audio, emo_large_conf, cache, jobs, progress):
-    """Like `extract_files`, with vectors of no columns for the feature set "none"."""
+def _settle_audio(utterances, features, audio, silent, without_audio, source):
+    """The utterances of the corpus file and their feature vectors.
+
+    An utterance without usable audio is left out ("skip"), or stays for its words ("keep"). A corpus file has a finite
+    vector for every utterance, and zeros would be far from all others once the features are standardised. So its
+    vector is the mean over the training utterances with audio, which standardisation turns into zeros: no part but
+    training says anything about it.
+
+    Returns:
+        (utterances, their vectors, one sentence for each of `silent`).
+
+    Raises:
+        InputError: an utterance is to be kept and the corpus has no split, so nothing says what training is.
+    """
     import numpy as np
 
+    if not silent or without_audio == "skip":
+        kept = [one for one in utterances if one.utterance_id not in silent]
+        notes = [f"{name} left out: {why}; the scores cover one utterance fewer" for name, why in silent.items()]
+        vectors = [np.zeros(0, "float32") if audio == "none" else features[one.wav] for one in kept]
+        return kept, vectors, notes
+    if utterances[0].split is None:
+        raise InputError(
+            f"{source}: {len(silent)} utterances have no usable audio, the first is {next(iter(silent))}; to keep them "
+            "needs a column 'split', which says what is training; or skip them"
+        )
+    training = [features[one.wav] for one in utterances if one.split == "train" and one.utterance_id not in silent]
+    if not training:
+        raise InputError(f"{source}: no training utterance with usable audio")
+    mean = np.mean(training, axis=0, dtype="float64").astype("float32")
+    notes = [f"{name} has no audio: {why}; kept with the training mean of each feature" for name, why in silent.items()]
+    return utterances, [mean if one.utterance_id in silent else features[one.wav] for one in utterances], notes
+
+
+def _features(utterances, audio, emo_large_conf, cache, jobs, progress):
+    """Like `extract_files`, with vectors of no columns for the feature set "none"."""
     from data.audio import feature_config
+    from data.clips import ffmpeg, is_clip
     from data.extraction import extract_files
 
-    wavs = [utterance.wav for utterance in utterances]
     if audio != "none":
+        wavs = [utterance.wav for utterance in utterances if utterance.wav is not None]
+        if any(map(is_clip, wavs)):
+            ffmpeg()  # refuses to begin where it is not installed
         return extract_files(wavs, audio, cache, emo_large_conf, jobs, progress)
     with feature_config(audio, emo_large_conf):  # refuses a configuration that nothing would use
-        return {wav: np.zeros(0, "float32") for wav in wavs}, (), {}, {}
+        return {}, (), {}, {}
 
 
-def build_corpus(utterances, name, audio_feature_set, audio_names, audio):
+def build_corpus(utterances, name, emotions, audio_feature_set, audio_names, audio):
     """The corpus of these utterances.
 
     Args:
-        utterances: N records sorted by dialog, then start time.
+        utterances: N records sorted by dialog, then start time; of `data.iemocap` or `data.table`.
         name: the corpus's name.
+        emotions: names in the order of the votes.
         audio_feature_set: the feature set's name.
         audio_names: its A column names.
         audio: N vectors (A,).
@@ -134,14 +258,14 @@ def build_corpus(utterances, name, audio_feature_set, audio_names, audio):
     import numpy as np
 
     from data.corpus import Corpus
-    from data.labels import EMOTIONS
 
     def column(field, dtype):
         return np.array([getattr(utterance, field) for utterance in utterances], dtype)
 
+    split = column("split", object) if getattr(utterances[0], "split", None) is not None else None
     return Corpus(
         name=name,
-        emotions=EMOTIONS,
+        emotions=tuple(emotions),
         audio_feature_set=audio_feature_set,
         audio_names=tuple(audio_names),
         utterance_id=column("utterance_id", object),
@@ -154,6 +278,7 @@ def build_corpus(utterances, name, audio_feature_set, audio_names, audio):
         votes_external=column("votes_external", "int16"),
         votes_self=column("votes_self", "int16"),
         audio=np.array(audio, "float32").reshape(len(utterances), len(audio_names)),
+        split=split,
     )
 
 
@@ -184,6 +309,27 @@ def _parser():
     iemocap.add_argument(
         "--release", required=True, type=Path, metavar="DIR", help="IEMOCAP_full_release or the folder that holds it"
     )
+    silent = argparse.ArgumentParser(add_help=False)
+    silent.add_argument(
+        "--without-audio",
+        choices=("keep", "skip"),
+        help="utterances whose sound is missing or broken: keep them for their words, with the training mean of each "
+        "feature (default of meld; needs a split), or skip them (default of table)",
+    )
+    meld = corpora.add_parser("meld", parents=[common, silent], help="the raw MELD release")
+    meld.add_argument(
+        "--release",
+        required=True,
+        type=Path,
+        metavar="DIR",
+        help="folder of the three CSV files and the three folders of clips; --audio none needs the CSV files alone",
+    )
+    table = corpora.add_parser("table", parents=[common, silent], help="a corpus of your own, see data/README.md")
+    table.add_argument("--table", required=True, type=Path, metavar="CSV", help="one row per utterance")
+    table.add_argument("--name", help="of the corpus (default: the name of the CSV file)")
+    table.add_argument(
+        "--emotions", nargs="+", metavar="NAME", help="in label order (default: those in the votes, alphabetically)"
+    )
     sample = corpora.add_parser("sample", parents=[common], help="a made-up miniature, no corpus needed")
     sample.add_argument("--release-out", type=Path, metavar="DIR", help="keep the made-up release in DIR")
     return parser
@@ -191,8 +337,11 @@ def _parser():
 
 def main(arguments=None):
     """Runs one command; returns the exit code (0, 2 for a mistake of the user's, 130 for an interruption)."""
-    options = vars(_parser().parse_args(arguments))
-    prepare = {"iemocap": prepare_iemocap, "sample": prepare_sample}[options.pop("corpus")]
+    given = vars(_parser().parse_args(arguments))
+    options = {name: value for name, value in given.items() if value is not None}
+    prepare = {"iemocap": prepare_iemocap, "meld": prepare_meld, "table": prepare_table, "sample": prepare_sample}[
+        options.pop("corpus")
+    ]
     try:
         prepare(**options)
     except InputError as error:

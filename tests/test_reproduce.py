@@ -205,11 +205,12 @@ def test_tables_show_paper_and_ours(fabricated, tmp_path):
     out, corpus = fabricated
     all_systems = [*reproduce.EXPERIMENTS["all"], *reproduce.FOLDS]
     folders = {system: [out / f"{system}-seed{seed}" for seed in SEEDS] for system in all_systems}
-    for name, write in WRITERS.items():
+    writers = {name: write for name, write in WRITERS.items() if name != "table2"}  # test_meld.py has MELD's
+    for name, write in writers.items():
         wanted = reproduce.FOLDS if name == "folds" else reproduce.EXPERIMENTS["all"]
         write(Results({system: folders[system] for system in wanted}, SEEDS, corpus, COSTS), tmp_path / name)
     tables = {}
-    for name in WRITERS:
+    for name in writers:
         markdown = (tmp_path / f"{name}.md").read_text()
         assert "made up" in markdown.splitlines()[0] and "nan" not in markdown.lower()
         with open(tmp_path / f"{name}.csv", encoding="utf-8", newline="") as file:

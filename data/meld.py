@@ -1,0 +1,134 @@
+"""The MELD release on disk to utterances: 7 emotions, one vote each, and the official split.
+
+Layout read, below the folder of the raw release:
+    {train,dev,test}_sent_emo.csv                                  also within a folder train, dev or test
+    {train_splits,dev_splits_complete,output_repeated_splits_test}/dia{D}_utt{U}.mp4
+Dialogs are numbered anew in each part, so ids here begin with the part: train_dia0_utt3.
+Reference: Poria et al., "MELD: a multimodal multi-party dataset for emotion recognition in conversations", 2019.
+"""
+
+import re
+from pathlib import Path
+
+from data.files import InputError
+from data.table import PARTS, Utterance, read_csv
+
+EMOTIONS = ("neutral", "joy", "surprise", "anger", "sadness", "disgust", "fear")
+CLIP_FOLDERS = {"train": "train_splits", "dev": "dev_splits_complete", "test": "output_repeated_splits_test"}
+_COLUMNS = ("Utterance", "Speaker", "Emotion", "Dialogue_ID", "Utterance_ID", "StartTime", "EndTime")
+_NUMBER = re.compile(r"[0-9]{1,6}")
+_TIME = re.compile(
+    r"(?P<hours>[0-9]{1,2}):(?P<minutes>[0-9]{1,2}):(?P<seconds>[0-9]{1,2})[,.](?P<thousandths>[0-9]{1,3})"
+)
+
+
+def read_meld(folder, with_clips=True):
+    """Reads all utterances of the release.
+
+    Utterances follow each other by `Utterance_ID`. In some dialogs the episode's times go backwards; a start time is
+    then raised to that of the utterance before it, since a corpus file is sorted by time, and a note counts them.
+
+    Args:
+        folder: of the raw release.
+        with_clips: False where the clips are not needed, and so need not be there.
+
+    Returns:
+        (utterances, notes): `data.table.Utterance` records, part by part and dialog by dialog; and sentences on what
+        was mended. Times are seconds from the episode's start. A clip that is missing is noticed when it is decoded.
+
+    Raises:
+        InputError: names the file, line or folder, and the rule it breaks.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; give the folder of MELD's three CSV files")
+    utterances, notes = [], []
+    for part in PARTS:
+        path = _find(folder, part, f"{part}_sent_emo.csv")
+        if path is None or not path.is_file():
+            raise InputError(f"{folder / f'{part}_sent_emo.csv'}: missing; the release has one for train, dev and test")
+        clips = _find(folder, part, CLIP_FOLDERS[part])
+        if with_clips and (clips is None or not clips.is_dir()):
+            raise InputError(
+                f"{folder / CLIP_FOLDERS[part]}: folder of clips missing; unpack the raw release, "
+                "or leave audio out with --audio none"
+            )
+        found, said = _read_part(path, part, clips or folder / CLIP_FOLDERS[part])
+        utterances += found
+        notes += said
+    return utterances, notes
+
+
+def _find(folder, part, name):
+    """Where a file or folder of a part lies: in the release, or in its folder of that part's name; or None."""
+    return next((path for path in (folder / name, folder / part / name) if path.exists()), None)
+
+
+def _read_part(path, part, clips):
+    """(utterances, notes) of one CSV file."""
+    rows, columns, notes = read_csv(path)
+    missing = [name for name in _COLUMNS if name not in columns]
+    if missing:
+        raise InputError(f"{path}, line 1: column '{missing[0]}' missing; it is not MELD's {part}_sent_emo.csv")
+    dialogs, lines = {}, {}
+    for number, row in rows:
+        place = f"{path}, line {number}"
+        key = tuple(_number(place, name, row[name]) for name in ("Dialogue_ID", "Utterance_ID"))
+        if key in lines:
+            raise InputError(f"{place}: dialog {key[0]}, utterance {key[1]} is there already, in line {lines[key]}")
+        if row["Emotion"] not in EMOTIONS:
+            raise InputError(f"{place}: emotion {row['Emotion']!r:.60} is none of {', '.join(EMOTIONS)}")
+        lines[key] = number
+        dialogs.setdefault(key[0], {})[key[1]] = (place, row)
+    utterances, late, short = [], [], []
+    for dialog, turns in sorted(dialogs.items()):
+        latest_s = 0.0
+        for turn, (place, row) in sorted(turns.items()):
+            name = f"{part}_dia{dialog}_utt{turn}"
+            start_s, end_s = (_seconds(place, column, row[column]) for column in ("StartTime", "EndTime"))
+            if end_s < start_s:
+                short.append(name)
+            if start_s < latest_s:
+                late.append(name)
+            latest_s = max(latest_s, start_s)
+            utterances.append(
+                Utterance(
+                    utterance_id=name,
+                    dialog_id=f"{part}_dia{dialog}",
+                    session=0,
+                    split=part,
+                    speaker=row["Speaker"],
+                    start_s=latest_s,
+                    end_s=max(latest_s, end_s),
+                    transcript=" ".join(row["Utterance"].split()),
+                    votes_external=tuple(int(row["Emotion"] == emotion) for emotion in EMOTIONS),
+                    votes_self=(0,) * len(EMOTIONS),
+                    wav=clips / f"dia{dialog}_utt{turn}.mp4",
+                )
+            )
+    for names, what in (
+        (late, "start before the utterance ahead of them, whose start time they get (Utterance_ID gives the order)"),
+        (short, "end before they start; the end is set to the start"),
+    ):
+        if names:
+            notes.append(f"{path}: {len(names)} utterances {what}: {_some(names)}")
+    return utterances, notes
+
+
+def _number(place, name, text):
+    if not _NUMBER.fullmatch(text):
+        raise InputError(f"{place}: {name} {text!r:.60} is no number")
+    return int(text)
+
+
+def _seconds(place, name, text):
+    """Seconds of a time such as 00:16:16,059; thousandths are counted, as in subtitles: ,28 are 28 of them."""
+    match = _TIME.fullmatch(text)
+    if not match:
+        raise InputError(f"{place}: {name} {text!r:.60} is no time such as 00:16:16,059")
+    hours, minutes, seconds, thousandths = map(int, match.groups())
+    return 3600 * hours + 60 * minutes + seconds + thousandths / 1000
+
+
+def _some(names):
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
