@@ -371,8 +371,8 @@ def causal_table(results, path):
     ]
     notes = results.notes(results.folders) + [
         "Ours, not the paper's. Accuracy, weighted F1 and UA: nine classes, without 'other', in percent; MSE over all "
-        "test utterances with votes and all emotions, lower is better. Epoch and settings were chosen on the dev session. "
-        "UA gives classes of a few test utterances (fear, surprise) the weight of those of hundreds: mind its interval.",
+        "test utterances with votes and all emotions, lower is better. Epoch and settings were chosen on the dev "
+        "session. UA gives classes of a few test utterances (fear, surprise) the weight of those of hundreds.",
     ]
     write_recognition(path, results.title("The causal variant"), notes, systems, systems[0], ANSWER_SCORES)
 
