@@ -238,7 +238,8 @@ class CausalMutualCorrelationAttention(MutualCorrelationAttention):
         keys = ops.arange(ops.shape(key_speaker)[1])
         rows = keys[-ops.shape(query_speaker)[1] :]
         distance = ops.expand_dims(rows, 1) - keys  # (Q, H)
-        bucket = ops.sum(ops.cast(ops.expand_dims(distance, -1) >= np.array(DISTANCE_EDGES, "int32"), "int32"), -1)
+        edges = ops.convert_to_tensor(np.array(DISTANCE_EDGES, "int32"))
+        bucket = ops.sum(ops.cast(ops.greater_equal(ops.expand_dims(distance, -1), edges), "int32"), axis=-1)
         same = ops.cast(ops.equal(ops.expand_dims(query_speaker, 2), ops.expand_dims(key_speaker, 1)), "int32")
         index = same * (len(DISTANCE_EDGES) + 1) + bucket  # (B, Q, H)
         # A product with one-hot rows: its gradient is a product too, where that of a lookup is a slow scatter.

@@ -16,6 +16,7 @@ from model import (
     fusion_network,
     load_released_weights,
     predict_contexts,
+    predict_dialogs,
     predict_features,
     predict_tokens,
     text_branch,
@@ -146,7 +147,7 @@ PREDICT = """
 import sys
 import numpy as np
 from data.contexts import context_rows
-from model import fusion_network, predict_contexts
+from model import fusion_network, predict_contexts, predict_dialogs
 
 given = np.load(sys.argv[1], allow_pickle=False)
 network = fusion_network(context_length=int(given["context_length"]))
@@ -155,7 +156,11 @@ audio, text = ([given[f"{name}_{i}"] for i in range(3)] for name in ("audio", "t
 predictions = predict_contexts(network, audio, text)
 network.compile("adam", "mse", jit_compile=False)
 loss = network.train_on_batch(context_rows(audio, text, network.context_length), given["targets"])
-np.savez(sys.argv[2], predictions=predictions, loss=loss)
+causal = fusion_network("causal", activation="softmax")
+causal.set_weights([given[f"causal_{i}"] for i in range(len(causal.weights))])
+dialogs = [slice(0, len(audio[-1]))]
+answers = predict_dialogs(causal, audio[-1], text[-1], given["speaker"], dialogs)
+np.savez(sys.argv[2], predictions=predictions, loss=loss, answers=answers)
 """
 
 
@@ -169,7 +174,10 @@ def test_other_backends_agree(backend, tmp_path):
     targets = np.random.default_rng(1).dirichlet(np.ones(10), 3).astype("float32")
     given = {f"weight_{i}": weight for i, weight in enumerate(network.get_weights())}
     given |= {f"audio_{i}": rows for i, rows in enumerate(audio)} | {f"text_{i}": rows for i, rows in enumerate(text)}
-    np.savez(tmp_path / "given.npz", **given, targets=targets, context_length=LENGTH)
+    causal = fusion_network("causal", activation="softmax")
+    given |= {f"causal_{i}": weight for i, weight in enumerate(causal.get_weights())}
+    given |= {"targets": targets, "context_length": LENGTH, "speaker": np.arange(LENGTH, dtype="int32") // 2 % 2}
+    np.savez(tmp_path / "given.npz", **given)
     done = run_script("-c", PREDICT, tmp_path / "given.npz", tmp_path / "found.npz", env={"KERAS_BACKEND": backend})
     assert done.returncode == 0, done.stderr
     found = np.load(tmp_path / "found.npz", allow_pickle=False)
@@ -177,6 +185,8 @@ def test_other_backends_agree(backend, tmp_path):
     network.compile("adam", "mse", jit_compile=False)
     loss = network.train_on_batch(context_rows(audio, text, LENGTH), targets)
     np.testing.assert_allclose(found["loss"], loss, rtol=1e-5)
+    answers = predict_dialogs(causal, audio[-1], text[-1], given["speaker"], [slice(0, LENGTH)])
+    np.testing.assert_allclose(found["answers"], answers, atol=1e-5)
 
 
 def test_contexts_that_do_not_fit_are_named():
