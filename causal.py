@@ -34,7 +34,8 @@ WEIGHT_DECAY, CLIPNORM, AVERAGING = 1e-2, 1.0, 0.98  # of the fusion network
 TIMING_NAMES = ("log_duration_s", "log_words", "words_per_s", "pause_s")
 LARGEST_FEATURE = 6.0  # standard deviations
 PRIOR_ROWS = 8.0  # the speaker's mean so far is drawn to the training mean as if by so many utterances
-PRIOR_POWER, PRIOR_FLOOR = 0.25, 0.003
+# Of 0, .15, .25, .35, .5 and .7 the power with the best accuracy on dev (five seeds) that did not raise the dev MSE.
+PRIOR_POWER, PRIOR_FLOOR = 0.35, 0.003
 
 
 def branch_stages(branch, train_sessions):

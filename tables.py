@@ -466,6 +466,7 @@ WRITERS = {
     "table5": table_5,
     "folds": five_folds,
     "causal": causal_table,
+    "causal-modalities": causal_table,
     "causal-folds": five_folds,
     "beyond": beyond_the_paper,
 }
