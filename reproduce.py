@@ -416,11 +416,11 @@ def draw_figures(arguments, corpus_path, run, programs):
         shutil.copyfile(path, figures / path.name)
     if not (figures / "factors.pdf").exists():
         from data.corpus import dialog_slices, read_corpus
-        from data.labels import TEST_SESSION
+        from data.labels import split_of
 
         corpus = read_corpus(corpus_path)
         starts = {dialog: rows.start for dialog, rows in dialog_slices(corpus.dialog_id).items()}
-        rows = np.flatnonzero(corpus.session == TEST_SESSION)
+        rows = split_of(corpus, vars(train.Settings()))["test"]
         lengths = np.array([row - starts[corpus.dialog_id[row]] + 1 for row in rows])
         utterance = corpus.utterance_id[rows[np.abs(lengths - 25).argmin()]]
         log = arguments.out / "logs" / "figures.txt"

@@ -234,6 +234,8 @@ def test_not_a_number_names_the_batch_and_keeps_the_state(tmp_path, miniature):
         (("--resume", "--seed", "1"), "--resume goes with --run"),
         (("--corpus", "absent.h5"), "absent.h5: no such file"),
         (("--dev-session", "4"), "session 4 is in more than one"),
+        (("--split", "paper"), "has none"),
+        (("--emotion", "bliss"), "--emotion bliss: "),
     ],
 )
 def test_mistakes_get_one_line(arguments, message, miniature, tmp_path):
@@ -274,7 +276,7 @@ def test_changed_checkpoint_is_refused(trained, tmp_path):
     assert done.returncode == 2 and "audio.weights.h5: changed" in done.stderr and "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("script", ["train.py", "evaluate.py", "reproduce.py", "costs.py"])
+@pytest.mark.parametrize("script", ["train.py", "evaluate.py", "reproduce.py", "costs.py", "baselines.py"])
 def test_help_imports_no_framework(script):
     code = (
         "import runpy, sys; sys.argv = ['x', '--help']\n"
