@@ -48,43 +48,45 @@ def publish(folder, run_folders, corpus_path, note=""):
         InputError: a run is not finished or not evaluated, the runs differ in more than the seed, or the folder is
             there and no checkpoint.
     """
-    if folder.exists() and not (folder / "run.json").exists():
-        raise InputError(f"{folder}: is there and no checkpoint; choose another folder")
-    runs = [read_run(folder) for folder in run_folders]
-    for folder, run in zip(run_folders, runs, strict=True):
+    if folder.exists() and (not (folder / "README.md").exists() or not (folder / "run.json").exists()):
+        raise InputError(f"{folder}: is there and no provided checkpoint; choose another folder")
+    runs = [read_run(one) for one in run_folders]
+    for one, run in zip(run_folders, runs, strict=True):
         differing = [
             key for key in run["settings"] if key != "seed" and run["settings"][key] != runs[0]["settings"][key]
         ]
         if differing or run["corpus"]["sha256"] != runs[0]["corpus"]["sha256"]:
-            raise InputError(f"{folder}: differs from {run_folders[0]} in {', '.join(differing) or 'the corpus'}")
-        if not (folder / "results.json").exists():
-            raise InputError(f"{folder}: is not evaluated; run 'python evaluate.py {folder}'")
+            raise InputError(f"{one}: differs from {run_folders[0]} in {', '.join(differing) or 'the corpus'}")
+        if not (one / "predictions.csv").exists():
+            raise InputError(f"{one}: is not evaluated; run 'python evaluate.py {one}'")
     final = stages_of(runs[0]["settings"])[-1] if runs[0]["settings"]["modality"] != "text+audio" else "fusion"
     losses = [run["stages"][final]["best_dev_loss"] for run in runs]
     chosen = int(np.argsort(losses)[(len(losses) - 1) // 2])
     source, run = run_folders[chosen], runs[chosen]
     load_checkpoint(source)  # is whole
-    if folder.exists():
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True)
+    new = folder.with_name(f".{folder.name}.new")  # beside it, so that nothing is lost if anything fails
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir(parents=True)
     kept = [stage for stage in stages_of(run["settings"]) if not stage.endswith("-start")]
     files = [f"{stage}.weights.h5" for stage in kept] + [file for file in COPIED if (source / file).exists()]
     for file in files:
-        shutil.copyfile(source / file, folder / file)
-    run["files"] = {file: sha256(folder / file) for file in files}
+        shutil.copyfile(source / file, new / file)
+    run["files"] = {file: sha256(new / file) for file in files}
     run["corpus"]["path"] = Path(run["corpus"]["path"]).name
     if run["glove"]:
         run["glove"]["path"] = Path(run["glove"]["path"]).name
     run["branches"] = None
     for stage in run["stages"].values():
         stage.pop("taken_from", None)
-    write_json(folder / "run.json", run)
-    write_text(folder / "README.md", card(note, run_folders, runs, chosen, corpus_path, folder))
+    write_json(new / "run.json", run)
+    write_text(new / "README.md", card(folder.name, note, run_folders, runs, chosen, corpus_path))
+    shutil.rmtree(folder, ignore_errors=True)
+    new.rename(folder)
 
 
-def card(note, run_folders, runs, chosen, corpus_path, folder):
+def card(name, note, run_folders, runs, chosen, corpus_path):
     """The model card: `card.md` with the numbers of the runs filled in."""
-    run, results = runs[chosen], read_json(folder / "results.json")
+    run, results = runs[chosen], read_json(run_folders[chosen] / "results.json")
     seeds = [one["settings"]["seed"] for one in runs]
     table = Results({"system": run_folders}, seeds, corpus_path)
     rows, shares, predictions = table.predictions("system")
@@ -113,7 +115,7 @@ def card(note, run_folders, runs, chosen, corpus_path, folder):
     settings = run["settings"]
     text = CARD_TEXTS.read_text(encoding="utf-8")
     values = {
-        "name": folder.name,
+        "name": name,
         "note": note,
         "variant": settings["variant"],
         "corpus": run["corpus"]["name"],
