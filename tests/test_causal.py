@@ -2,11 +2,16 @@
 
 import csv
 import json
+import os
+import re
+import subprocess
+import sys
 
 import keras
 import numpy as np
 import pytest
-from conftest import run_script
+import soundfile
+from conftest import ROOT, run_script
 from test_attention import D, F, V, arrays, softmax, weights_by_name
 
 import causal
@@ -14,6 +19,7 @@ from attention import BIAS_SCALE, CausalMutualCorrelationAttention
 from checkpoint import Recogniser, Scaler, load_checkpoint
 from data.contexts import similar_length_batches
 from data.corpus import dialog_slices, read_corpus
+from data.labels import EMOTIONS
 from data.text import vectors_from_parts, word_parts
 from model import audio_branch, fusion_network, predict_dialogs, text_branch
 
@@ -236,3 +242,25 @@ def test_trains_and_evaluates(miniature, tmp_path):
         ),
         shares,
     )
+
+
+def test_the_example_of_the_readme(tmp_path):
+    """The very lines of the README, with two made-up sounds in a folder that sees the project."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    lines = text.split("From sound files and their words to vote shares:")[1].split("`shares` is")[0].splitlines()
+    code = "\n".join(line.removeprefix("    ") for line in lines)
+    assert len([line for line in code.splitlines() if line.strip()]) < 10
+    for number, name in enumerate(("hello.wav", "well.wav"), 1):
+        time_s = np.arange(16000 * number) / 16000
+        soundfile.write(tmp_path / name, 0.3 * np.sin(2 * np.pi * 150 * number * time_s) * np.sin(6 * time_s), 16000)
+    (tmp_path / "checkpoints").symlink_to(ROOT / "checkpoints")
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    shares = [float(share) for share in re.findall(r"float32\(([\d.]+)\)", done.stdout)]
+    assert len(shares) == len(EMOTIONS) and abs(sum(shares) - 1) < 0.06

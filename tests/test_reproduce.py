@@ -39,6 +39,20 @@ def test_plan_shares_branches_and_folds_cover_the_sessions(tmp_path):
         assert settings.epochs == 50 and settings.learning_rate == 1e-4  # the paper's
 
 
+def test_plan_of_the_causal_variant(tmp_path):
+    """Its ablations take branches from its own full run; defaults are its own; folds as for the paper's networks."""
+    corpus = tmp_path / "c.h5"
+    for experiment, others in (("causal", ("no-factor", "no-context")), ("causal-modalities", ("text", "audio"))):
+        plan = [run for run in planned(experiment, corpus, tmp_path) if run.seed == 1]
+        assert {run.system: run.branches for run in plan} == {"causal": None} | {
+            f"causal-{name}": tmp_path / "causal-seed1" for name in others
+        }
+        settings = [train.parse_arguments(run.options)[1] for run in plan]
+        assert {(s.variant, s.loss, s.batch_size, s.seed) for s in settings} == {("causal", "cross_entropy", 4, 1)}
+    folds = [train.parse_arguments(run.options)[1] for run in planned("causal-folds", corpus, tmp_path)]
+    assert [(s.variant, s.test_session) for s in folds if s.seed == 0] == [("causal", n) for n in (1, 2, 3, 4, 5)]
+
+
 class Recorded:
     """Stands for `reproduce.Programs`: keeps the command lines."""
 
