@@ -50,20 +50,27 @@ def dialog_draws(dialog_id, num_draws=NUM_DRAWS, seed=0):
 
 def headline(matrix, emotions):
     """The M scores of Table 3 in percent from a (C, C) confusion matrix, without 'other'; NaN without support."""
-    if not any(matrix[i].any() for i, name in enumerate(emotions) if name != "other"):
+    result = _nine_classes(matrix, emotions)
+    if result is None:
         return np.full(len(SCORES), np.nan)
-    result = scores(matrix, emotions, without=("other",))
     recalls = group_recalls(matrix, list(emotions)).values()
     values = [result["accuracy"], result["weighted_f1"], *(np.nan if r is None else r for r in recalls)]
     return 100 * np.array(values, "float64")
 
 
 def answer_scores(matrix, emotions):
-    """Accuracy, weighted F1 and unweighted accuracy in percent from a (C, C) confusion matrix, without 'other'."""
-    if not matrix.any():
+    """Accuracy, weighted F1 and unweighted accuracy in percent, else as `headline`."""
+    result = _nine_classes(matrix, emotions)
+    if result is None:
         return np.full(3, np.nan)
-    result = scores(matrix, emotions, without=("other",))
     return 100 * np.array([result[name] for name in ("accuracy", "weighted_f1", "unweighted_accuracy")], "float64")
+
+
+def _nine_classes(matrix, emotions):
+    """`metrics.scores` without 'other'; None where no utterance of another class is left."""
+    if not any(matrix[i].any() for i, name in enumerate(emotions) if name != "other"):
+        return None
+    return scores(matrix, emotions, without=("other",))
 
 
 def recognition(name, paper, shares, predictions, draws, emotions, scored=headline):

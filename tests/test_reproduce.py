@@ -134,16 +134,19 @@ def fabricated_corpus(path):
     )
 
 
+FABRICATED = ("all", "folds", "causal", "causal-folds")
+
+
 @pytest.fixture(scope="module")
 def fabricated(tmp_path_factory):
-    """The folder of `reproduce.py all` and `folds` as if all runs were done; the full model predicts the votes."""
+    """The folder of `reproduce.py` as if these experiments were done; the full model predicts the votes."""
     out = tmp_path_factory.mktemp("reproduce")
     path = out / "corpus.h5"
     fabricated_corpus(path)
     corpus = read_corpus(path)
     shares = vote_shares(corpus.votes_external, corpus.votes_self)
     rng = np.random.default_rng(1)
-    for run in planned("all", path, out) + planned("folds", path, out):
+    for run in [run for experiment in FABRICATED for run in planned(experiment, path, out)]:
         settings = train.parse_arguments(run.options)[1]
         split = split_sessions(
             corpus.session, settings.train_sessions, (settings.dev_session,), (settings.test_session,)
@@ -217,14 +220,15 @@ COSTS = {
 
 def test_tables_show_paper_and_ours(fabricated, tmp_path):
     out, corpus = fabricated
-    all_systems = [*reproduce.EXPERIMENTS["all"], *reproduce.FOLDS]
-    folders = {system: [out / f"{system}-seed{seed}" for seed in SEEDS] for system in all_systems}
-    writers = {name: write for name, write in WRITERS.items() if name != "table2"}  # test_meld.py has MELD's
-    for name, write in writers.items():
-        wanted = reproduce.FOLDS if name == "folds" else reproduce.EXPERIMENTS["all"]
-        write(Results({system: folders[system] for system in wanted}, SEEDS, corpus, COSTS), tmp_path / name)
     tables = {}
-    for name in writers:
+
+    def scored(system):
+        return [json.loads((out / f"{system}-seed{seed}" / "results.json").read_text()) for seed in SEEDS]
+
+    for name in (*reproduce.TABLES, "beyond", "folds", "causal", "causal-folds"):  # test_meld.py has table2
+        systems = reproduce.EXPERIMENTS[name if name in FABRICATED else "all"]
+        folders = {system: [out / f"{system}-seed{seed}" for seed in SEEDS] for system in systems}
+        WRITERS[name](Results(folders, SEEDS, corpus, COSTS), tmp_path / name)
         markdown = (tmp_path / f"{name}.md").read_text()
         assert "made up" in markdown.splitlines()[0] and "nan" not in markdown.lower()
         with open(tmp_path / f"{name}.csv", encoding="utf-8", newline="") as file:
@@ -234,16 +238,12 @@ def test_tables_show_paper_and_ours(fabricated, tmp_path):
     full = rows["T+A", "accuracy"]
     assert full["paper"] == "51.6" and float(full["mean"]) == float(full["low"]) == float(full["high"]) == 100
     ablation = rows["T+A, no MCAF", "accuracy"]
-    results = [json.loads((folder / "results.json").read_text()) for folder in folders["no-factor"]]
-    values = [100 * one["accuracy_9"] for one in results]
+    values = [100 * one["accuracy_9"] for one in scored("no-factor")]
     assert float(ablation["mean"]) == pytest.approx(np.mean(values))
     assert float(ablation["sd"]) == pytest.approx(np.std(values, ddof=1))
     assert float(ablation["full_minus_this"]) == pytest.approx(100 - np.mean(values))
     assert float(ablation["low"]) < np.mean(values) < float(ablation["high"])
-    text = [
-        100 * json.loads((folder / "results.json").read_text())["branches"]["text"]["accuracy_9"]
-        for folder in folders["full"]
-    ]
+    text = [100 * one["branches"]["text"]["accuracy_9"] for one in scored("full")]
     assert float(rows["T", "accuracy"]["mean"]) == pytest.approx(np.mean(text))
     assert "text and audio branch taken from the full run" in (tmp_path / "table3.md").read_text()
     assert {row["system"]: row["paper"] for row in tables["table1"] if row["score"] == "accuracy"}[
@@ -253,6 +253,14 @@ def test_tables_show_paper_and_ours(fabricated, tmp_path):
     assert precision["exciting"]["paper"] == "86.8" and float(precision["exciting"]["mean"]) == 100
     assert precision["fear"]["mean"] == ""  # nobody voted for it
     assert len(tables["folds"]) == 6 * 6 and tables["folds"][0]["paper"] == ""
+    causal = {(row["system"], row["score"]): row for row in tables["causal"]}
+    results = scored("causal-no-factor")
+    for score_name, key in (("UA", "unweighted_accuracy_9"), ("accuracy", "accuracy_9")):
+        expected = 100 * np.mean([one[key] for one in results])
+        assert float(causal["no factor", score_name]["mean"]) == pytest.approx(expected)
+    squared_error = 1000 * np.mean([one["mean_squared_error"] for one in results])
+    assert float(causal["no factor", "MSE x 1000"]["mean"]) == pytest.approx(squared_error, rel=1e-4)
+    assert len(tables["causal-folds"]) == 6 * 4
     by_name = {row[""]: row for row in tables["table4"]}
     assert by_name["BC-LSTM on the same vectors"]["seconds per epoch side by side"] == "2.5"
     assert by_name["fusion network"]["seconds per epoch in the runs"] == "1.2"  # 60 s for 50 epochs
