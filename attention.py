@@ -106,6 +106,7 @@ class MutualCorrelationAttention(keras.layers.Layer):
         output_dim: O, width of each output; V D if None.
         update: "sequential" or "simultaneous".
         factor: "shared", "per_view" or "none".
+        factor_initializer: first value of the factor.
         causal: whether a row sees itself and earlier rows only.
 
     Call arguments:
@@ -130,6 +131,7 @@ class MutualCorrelationAttention(keras.layers.Layer):
         update="sequential",
         factor="shared",
         causal=False,
+        factor_initializer="he_uniform",
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -144,6 +146,7 @@ class MutualCorrelationAttention(keras.layers.Layer):
         self.update = update
         self.factor = factor
         self.causal = causal
+        self.factor_initializer = factor_initializer
 
     def build(self, input_shape):
         audio_shape, text_shape = input_shape
@@ -154,7 +157,7 @@ class MutualCorrelationAttention(keras.layers.Layer):
             if self.factor == "per_view":
                 shape = (self.num_sub_views, *shape)
             # he_uniform takes the last two axes of a three-axis shape as a convolution; draw each view on its own.
-            initializer = _PerView("he_uniform") if self.factor == "per_view" else "he_uniform"
+            initializer = _PerView(self.factor_initializer) if self.factor == "per_view" else self.factor_initializer
             self.text_factor = self.add_weight(name="text_factor", shape=shape, initializer=initializer)
             self.audio_factor = self.add_weight(name="audio_factor", shape=shape, initializer=initializer)
 
@@ -186,7 +189,8 @@ class MutualCorrelationAttention(keras.layers.Layer):
         return [(*shape[:-1], _output_dim(self)) for shape in input_shape]
 
     def get_config(self):
-        return super().get_config() | _sizes(self) | {"update": self.update, "factor": self.factor}
+        own = {name: getattr(self, name) for name in ("update", "factor", "factor_initializer")}
+        return super().get_config() | _sizes(self) | own
 
 
 @_REGISTER
@@ -207,7 +211,7 @@ class CausalMutualCorrelationAttention(MutualCorrelationAttention):
     """
 
     def __init__(self, num_sub_views, sub_view_dim, **kwargs):
-        super().__init__(num_sub_views, sub_view_dim, **kwargs | {"causal": True})
+        super().__init__(num_sub_views, sub_view_dim, **kwargs | {"causal": True, "factor_initializer": "zeros"})
 
     def build(self, input_shape):
         super().build(input_shape)
