@@ -29,12 +29,19 @@ def test_layer_equals_loops():
     num_rows = 70
     audio, text = arrays((1, num_rows, F), (1, num_rows, F + 1))
     speaker = np.random.default_rng(0).integers(0, 2, (1, num_rows)).astype("int32")
-    layer = CausalMutualCorrelationAttention(V, D, factor="none")
+    layer = CausalMutualCorrelationAttention(V, D)
+    layer([audio, text], speaker=speaker)
+    for weight in (layer.audio_factor, layer.text_factor):
+        assert not np.array(weight).any()  # as if there were none, until training moves it
+        weight.assign(0.3 * np.random.default_rng(1).normal(size=(D, D)))
     outputs, scores = layer([audio, text], speaker=speaker, return_scores=True)
     w = weights_by_name(layer)
     first = [0, 1, 2, 3, 4, 5, 7, 9, 13, 17, 25, 33, 65]  # smallest distance of each of the 13
+    per_view = np.kron(np.eye(V), w["audio_factor"]), np.kron(np.eye(V), w["text_factor"])
+    key_a = audio[0] @ w["audio_key"] + text[0] @ w["text_key"] @ per_view[0]
+    keys = {"audio": key_a, "text": text[0] @ w["text_key"] + key_a @ per_view[1]}
     for x, modality, ours, our_scores in zip((audio[0], text[0]), ("audio", "text"), outputs, scores, strict=True):
-        query, key, value = (x @ w[f"{modality}_{name}"] for name in ("query", "key", "value"))
+        query, key, value = x @ w[f"{modality}_query"], keys[modality], x @ w[f"{modality}_value"]
         expected = []
         for view in range(V):
             part = slice(view * D, (view + 1) * D)
