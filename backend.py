@@ -34,6 +34,17 @@ def describe_device():
 
     return {
         "backend": keras.backend.backend(),
-        "devices": keras.distribution.list_devices(),
+        "devices": _devices(keras.backend.backend()),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
     }
+
+
+def _devices(name):
+    """Names as of `keras.distribution`, which knows nothing of torch."""
+    if name == "torch":
+        import torch
+
+        return [f"cuda:{i}" for i in range(torch.cuda.device_count())] or ["cpu:0"]
+    import keras
+
+    return keras.distribution.list_devices()
