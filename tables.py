@@ -1,15 +1,23 @@
 """The paper's tables, theirs beside ours, from finished runs; `reproduce.py` makes the runs.
 
 Every writer takes `Results` and writes one Markdown and one CSV file.
+
+    python tables.py runs/reproduce-iemocap runs/reproduce-meld
+
+gathers the tables of these folders in RESULTS.md, their CSV files in results/, and their main rows in README.md.
 """
 
+import argparse
 import csv
+import shutil
+import sys
+from pathlib import Path
 
 import numpy as np
 
 from baselines import NAMES
 from data.corpus import read_corpus
-from data.files import read_json
+from data.files import InputError, read_json, write_text
 from data.labels import vote_shares
 from metrics import agreement_levels
 from report import (
@@ -470,3 +478,93 @@ WRITERS = {
     "causal-folds": five_folds,
     "beyond": beyond_the_paper,
 }
+
+HERE = Path(__file__).parent
+BEGIN, END = "<!-- Written by tables.py from results/: begin -->", "<!-- end -->"
+# The README's rows: table, system there, name here.
+MAIN_ROWS = (
+    ("table1", NAMES["majority"], "always the most frequent emotion"),
+    *(("table1", name, name) for name in TABLE_1 if name in NAMES.values()),
+    ("table1", "ours, categorical", "the paper's network, categorical"),
+    ("table3", "A", "audio branch"),
+    ("table3", "T", "text branch"),
+    ("table3", "T+A, no context", "text and audio, no context"),
+    ("table3", "T+A, no MCAF", "text and audio, no correlation factor"),
+    ("table3", "T+A", "**text and audio, as released**"),
+    ("causal", "no context", "causal variant, no context"),
+    ("causal", "no factor", "causal variant, no correlation factor"),
+    ("causal", "causal", "**causal variant (ours)**"),
+)
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Gather finished tables in RESULTS.md, results/ and README.md.")
+    parser.add_argument(
+        "folders", type=Path, nargs="+", help="what reproduce.py wrote; of two, the first has the table"
+    )
+    parser.add_argument(
+        "--into", type=Path, default=HERE, help="folder of RESULTS.md, README.md (default: the project)"
+    )
+    arguments = parser.parse_args()
+    try:
+        names = gather(arguments.folders, arguments.into)
+    except (InputError, OSError) as error:  # an OSError names its file
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    print(f"{', '.join(names)} in {arguments.into / 'RESULTS.md'}")
+
+
+def gather(folders, into):
+    """Writes RESULTS.md, results/*.csv and the README's table; gives the names of the tables.
+
+    Raises:
+        InputError: no folder has a table.
+    """
+    found = {}
+    for name in WRITERS:
+        path = next((folder / f"{name}.md" for folder in folders if (folder / f"{name}.md").exists()), None)
+        if path:
+            found[name] = path
+    if not found:
+        raise InputError(f"{', '.join(map(str, folders))}: no table in there; reproduce.py writes them")
+    (into / "results").mkdir(exist_ok=True)
+    sections = []
+    for name, path in found.items():
+        shutil.copyfile(path.with_suffix(".csv"), into / "results" / f"{name}.csv")
+        sections.append(f"#{path.read_text(encoding='utf-8').strip()}\n\nAll digits: `results/{name}.csv`.")
+    head = "# Results\n\nWritten by `python tables.py` from finished runs; README.md says how to make them."
+    write_text(into / "RESULTS.md", "\n\n".join([head, *sections]) + "\n")
+    readme = into / "README.md"
+    text = readme.read_text(encoding="utf-8")
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    if not after:
+        raise InputError(f"{readme}: has no place for the table, between '{BEGIN}' and '{END}'")
+    write_text(readme, before + "\n".join([BEGIN, "", *main_rows(into / "results"), "", END]) + after)
+    return list(found)
+
+
+def main_rows(folder):
+    """The README's table, as lines: paper / ours, as far as the CSV files in `folder` have the rows."""
+    lines = ["| | seeds | accuracy, paper / ours | weighted F1, paper / ours |", "|---|---|---|---|"]
+    for table, system, name in MAIN_ROWS:
+        path = folder / f"{table}.csv"
+        if not path.exists():
+            continue
+        with open(path, encoding="utf-8", newline="") as file:
+            scores = {row["score"]: row for row in csv.DictReader(file) if row["system"] == system}
+        if not scores or not scores["accuracy"]["mean"]:
+            continue
+        cells = [_paper_and_ours(scores[score]) for score in SCORES[:2]]
+        lines.append(f"| {name} | {scores['accuracy']['seeds']} | {' | '.join(cells)} |")
+    return lines
+
+
+def _paper_and_ours(row):
+    paper = f"{float(row['paper']):.1f}" if row["paper"] else "–"
+    deviation = f" ± {float(row['sd']):.1f}" if row["sd"] else ""
+    return f"{paper} / {float(row['mean']):.1f}{deviation} [{float(row['low']):.1f}, {float(row['high']):.1f}]"
+
+
+if __name__ == "__main__":
+    main()

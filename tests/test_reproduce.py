@@ -13,7 +13,7 @@ from data.files import InputError, sha256, write_csv, write_json
 from data.labels import EMOTIONS, split_sessions, vote_shares
 from evaluate import score
 from report import System, dialog_draws, difference, disagreement_systems, interval, recognition, system_rows
-from tables import WRITERS, Results
+from tables import BEGIN, END, WRITERS, Results, gather
 
 SEEDS = [0, 1]
 
@@ -264,6 +264,30 @@ def test_tables_show_paper_and_ours(fabricated, tmp_path):
     by_name = {row[""]: row for row in tables["table4"]}
     assert by_name["BC-LSTM on the same vectors"]["seconds per epoch side by side"] == "2.5"
     assert by_name["fusion network"]["seconds per epoch in the runs"] == "1.2"  # 60 s for 50 epochs
+
+
+def test_tables_are_gathered(tmp_path):
+    """The first folder that has a table gives it; the README's rows come from the CSV files, the rest of it stays."""
+    header = "system,score,paper,seeds,mean,sd,low,high"
+    for folder, accuracy in (("a", "61.52"), ("b", "9")):
+        (tmp_path / folder).mkdir()
+        rows = [f"causal,{score},,5,{accuracy},0.71,56.1,65.0" for score in ("accuracy", "weighted F1")]
+        (tmp_path / folder / "causal.csv").write_text("\n".join([header, *rows]))
+        (tmp_path / folder / "causal.md").write_text(f"# Ours\n\n{accuracy}\n")
+    rows = [f"T+A,{score},51.6,1,49.8,,45.0,54.0" for score in ("accuracy", "weighted F1")]
+    (tmp_path / "b" / "table3.csv").write_text("\n".join([header, *rows]))
+    (tmp_path / "b" / "table3.md").write_text("# Table 3\n")
+    (tmp_path / "README.md").write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
+    assert gather([tmp_path / "a", tmp_path / "b"], tmp_path) == ["table3", "causal"]
+    text = (tmp_path / "RESULTS.md").read_text()
+    assert "## Table 3" in text and "## Ours\n\n61.52" in text and "## Ours\n\n9" not in text
+    readme = (tmp_path / "README.md").read_text()
+    assert readme.startswith("before\n") and readme.endswith(f"{END}\nafter\n") and "old" not in readme
+    cell = "– / 61.5 ± 0.7 [56.1, 65.0]"
+    assert f"| **causal variant (ours)** | 5 | {cell} | {cell} |" in readme
+    assert "| 1 | 51.6 / 49.8 [45.0, 54.0] |" in readme
+    with pytest.raises(InputError, match="no table"):
+        gather([tmp_path / "results"], tmp_path)
 
 
 def test_bootstrap_draws_whole_dialogs():
