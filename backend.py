@@ -6,6 +6,10 @@ Keras takes TensorFlow unless the environment variable KERAS_BACKEND says "jax" 
 import logging
 import os
 import platform
+import socket
+import time
+
+from data.files import InputError
 
 
 def start_quietly():
@@ -26,6 +30,128 @@ def make_deterministic():
         import torch
 
         torch.use_deterministic_algorithms(True)
+
+
+class Devices:
+    """The devices that share every training step: each gets its part of a batch, `keras.distribution.DataParallel`.
+
+    The step is that of the whole batch, batch norm included: XLA divides one computation, not the network. A batch
+    that cannot be divided, the last one of an epoch, is computed by every device. Prediction is not divided.
+
+    Several processes, on one machine or several, each read all data and train the same network; each has a run
+    folder of its own, and a stop request of one stops all.
+
+    Args:
+        per_process: devices of this process; on a CPU that many virtual ones.
+        processes: how many there are.
+        process: number of this one, from 0.
+        coordinator: HOST:PORT of process 0, where the processes meet; None for a single process.
+
+    Raises:
+        InputError: Keras does not run on JAX, there are fewer devices, or the other processes did not come.
+    """
+
+    def __init__(self, per_process=1, processes=1, process=0, coordinator=None):
+        self.processes, self.process = processes, process
+        self.total = per_process * processes
+        self._distribution = None
+        if self.total > 1:
+            self._begin(per_process, coordinator)
+
+    def _begin(self, per_process, coordinator):
+        import keras
+
+        if keras.backend.backend() != "jax":
+            raise InputError(
+                "several devices need Keras on JAX: pip install jax, and set the environment variable KERAS_BACKEND=jax"
+            )
+        import jax
+
+        jax.config.update("jax_num_cpu_devices", per_process)
+        if self.processes > 1:
+            jax.config.update("jax_cpu_collectives_implementation", "gloo")
+            if self.process:
+                _wait_for(coordinator)  # JAX would end the program if nobody is there
+            try:
+                keras.distribution.initialize(coordinator, self.processes, self.process)
+            except RuntimeError as error:
+                reason = str(error).splitlines()[0]
+                raise InputError(f"the {self.processes} processes did not meet at {coordinator} ({reason})") from error
+        found = keras.distribution.list_devices()
+        if len(found) < self.total:
+            raise InputError(f"--devices {per_process}: there are only {', '.join(found)}")
+        if self.processes > 1 and len(found) > self.total:
+            raise InputError(f"{len(found)} devices: several processes need all of them, so give --devices that number")
+        self._distribution = _data_parallel(found[: self.total])
+        keras.distribution.set_distribution(self._distribution)
+
+    def part(self, batch, targets):
+        """This process's part of a batch; what each device gets of it follows from its shape.
+
+        Args:
+            batch: {name: array} of `data.contexts`.
+            targets: (B, ...).
+        """
+        if self._distribution is None:
+            return batch, targets
+        from data.contexts import with_absent_packs
+
+        batch = with_absent_packs(batch, self.total)
+        self._distribution.divides = all(len(array) % self.total == 0 for array in (*batch.values(), targets))
+        if self._distribution.divides and self.processes > 1:
+            batch = {name: self._own(array) for name, array in batch.items()}
+            targets = self._own(targets)
+        return batch, targets
+
+    def _own(self, array):
+        size = len(array) // self.processes
+        return array[self.process * size : (self.process + 1) * size]
+
+    def any_process(self, stop):
+        """A function that gives what `stop()` gives in any of the processes; all must call it equally often."""
+        if self.processes == 1:
+            return stop
+
+        def agreed():
+            import numpy as np
+            from jax.experimental import multihost_utils
+
+            return int(np.max(multihost_utils.process_allgather(np.int32(stop() or 0)))) or None
+
+        return agreed
+
+
+def _wait_for(coordinator, patience=300):
+    """Returns when somebody listens at HOST:PORT.
+
+    Raises:
+        InputError: nobody does after `patience` seconds, or there is no such host.
+    """
+    host, _, port = coordinator.rpartition(":")
+    end = time.monotonic() + patience
+    while True:
+        try:
+            socket.create_connection((host, int(port)), timeout=5).close()
+            return
+        except OSError as error:
+            if time.monotonic() > end or isinstance(error, socket.gaierror):
+                raise InputError(f"--coordinator {coordinator}: process 0 is not there ({error})") from error
+        time.sleep(0.5)
+
+
+def _data_parallel(devices):
+    """`keras.distribution.DataParallel` that leaves a batch whole while its `divides` is False."""
+    import keras
+
+    class WholeOrDivided(keras.distribution.DataParallel):
+        divides = True
+
+        def get_data_layout(self, data_shape):
+            if self.divides:
+                return super().get_data_layout(data_shape)
+            return keras.distribution.TensorLayout([None] * len(data_shape), self.device_mesh)
+
+    return WholeOrDivided(devices=devices, auto_shard_dataset=False)
 
 
 def describe_device():

@@ -121,7 +121,7 @@ class Progress:
         return progress
 
 
-def fit(stage, network, data, recipe, folder, earlier_rows, stop):
+def fit(stage, network, data, recipe, folder, earlier_rows, stop, devices=None):
     """Trains `network` and leaves the weights that the recipe keeps in it.
 
     Args:
@@ -132,6 +132,7 @@ def fit(stage, network, data, recipe, folder, earlier_rows, stop):
         folder: the run folder; `<stage>.state-{0,1}.h5` hold the two newest states.
         earlier_rows: rows of history.csv of the stages before.
         stop: function that gives the number of a signal that came, or None.
+        devices: `backend.Devices` that share the steps, or None.
 
     Returns:
         {"epochs", "best_epoch" (from 1), "best_dev_loss", "seconds"} and the stage's rows of history.csv.
@@ -141,6 +142,7 @@ def fit(stage, network, data, recipe, folder, earlier_rows, stop):
         Stopped: a signal came.
     """
     begin(network, recipe)
+    part = devices.part if devices else lambda *batch: batch
     state = StageState(stage, network, folder)
     progress = state.load()
     board = TensorBoard(folder / "tensorboard" / stage, progress.epoch)
@@ -150,16 +152,17 @@ def fit(stage, network, data, recipe, folder, earlier_rows, stop):
         batches = data.batches(recipe.batch_size, recipe.seed, progress.epoch)
         bar.epoch(progress, len(batches))
         for chosen in batches[progress.step :]:
-            step_loss = float(network.train_on_batch(*data.batch(chosen)))
+            step_loss = float(network.train_on_batch(*part(*data.batch(chosen))))
             if not np.isfinite(step_loss):
                 raise gone_wrong(f"the loss is {step_loss}", data.names[chosen], stage, folder, progress, state)
             progress.loss_sum += step_loss * len(chosen)
             progress.step += 1
             bar.step()
-            if stop():
+            signal = stop()
+            if signal:
                 progress.seconds += time.perf_counter() - began
                 state.save(progress)
-                raise Stopped(stop())
+                raise Stopped(signal)
         with averaged_weights(network, recipe):
             predictions = data.predict_dev()
             if not np.isfinite(predictions).all():

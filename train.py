@@ -13,6 +13,7 @@ import csv
 import dataclasses
 import fcntl
 import platform
+import re
 import signal
 import sys
 from dataclasses import dataclass, field
@@ -107,7 +108,7 @@ def parse_arguments(argv=None):
     """The command line.
 
     Returns:
-        (namespace with corpus, glove, run, resume and branches; `Settings`).
+        (namespace with corpus, glove, run, resume, branches and those of several devices; `Settings`).
     """
     parser = argparse.ArgumentParser(description="Train the paper's model.", argument_default=argparse.SUPPRESS)
     parser.add_argument(
@@ -124,6 +125,21 @@ def parse_arguments(argv=None):
     parser.add_argument(
         "--branches", type=Path, metavar="RUN", help="take text and audio branch from this finished run"
     )
+    several = parser.add_argument_group(
+        "several devices", "share every training step, with the result of one device; needs Keras on JAX"
+    )
+    several.add_argument(
+        "--devices", type=int, metavar="N", help="devices of this process; on a CPU virtual ones (default: 1)"
+    )
+    several.add_argument("--processes", type=int, metavar="N", help="processes that train together (default: 1)")
+    several.add_argument(
+        "--process",
+        type=int,
+        metavar="I",
+        help="number of this one, from 0; all are started with the same other options, and all but 0 write to "
+        "RUN-process-I",
+    )
+    several.add_argument("--coordinator", metavar="HOST:PORT", help="where they meet: an address of process 0")
     settings = dataclasses.fields(Settings)
     for setting in settings:
         name, argument = "--" + setting.name.replace("_", "-"), dict(setting.metadata)
@@ -131,8 +147,15 @@ def parse_arguments(argv=None):
         ours = f"; causal: {causal.DEFAULTS[setting.name]}" if setting.name in causal.DEFAULTS else ""
         parser.add_argument(name, **argument | {"help": f"{argument['help']} (default: {default}{ours})"})
     given = vars(parser.parse_args(argv))
-    if "resume" in given and set(given) != {"run", "resume"}:
+    if "resume" in given and set(given) - set(_SEVERAL) != {"run", "resume"}:
         parser.error("--resume goes with --run and nothing else: settings and corpus are those of the run")
+    several = _SEVERAL | {name: given[name] for name in _SEVERAL if name in given}
+    if several["devices"] < 1 or not 0 <= several["process"] < several["processes"]:
+        parser.error("--devices and --processes must be positive, --process from 0 to --processes - 1")
+    if several["processes"] > 1 and not {"process", "coordinator"} <= set(given):
+        parser.error("--processes needs --process and --coordinator")
+    if several["coordinator"] and not re.fullmatch(r".+:\d{1,5}", several["coordinator"]):
+        parser.error("--coordinator must be HOST:PORT")
     values = {} if "corpus" in given else dict(MINIATURE)
     if given.get("variant") == "causal":
         values |= causal.DEFAULTS
@@ -141,9 +164,11 @@ def parse_arguments(argv=None):
     problem = impossible(chosen)
     if problem:
         parser.error(problem)
-    return argparse.Namespace(
-        **{"corpus": None, "glove": None, "run": None, "resume": False, "branches": None} | given
-    ), chosen
+    defaults = {"corpus": None, "glove": None, "run": None, "resume": False, "branches": None, "given": set(given)}
+    return argparse.Namespace(**defaults | several | given), chosen
+
+
+_SEVERAL = {"devices": 1, "processes": 1, "process": 0, "coordinator": None}
 
 
 def _listed(values):
@@ -214,13 +239,13 @@ def train(arguments, settings):
     if arguments.resume:
         from checkpoint import read_run
 
-        run = read_run(arguments.run)
+        run = read_run(own_folder(arguments))
         known = {setting.name for setting in dataclasses.fields(Settings)}
         settings = Settings(**{name: value for name, value in run["settings"].items() if name in known})
         arguments.corpus, arguments.glove = Path(run["corpus"]["path"]), run["glove"] and Path(run["glove"]["path"])
     corpus_path = arguments.corpus or miniature_corpus()
-    folder = arguments.run or Path("runs") / f"{corpus_path.stem}-{settings.variant}-seed{settings.seed}"
-    arguments.run = folder
+    arguments.run = arguments.run or Path("runs") / f"{corpus_path.stem}-{settings.variant}-seed{settings.seed}"
+    folder = own_folder(arguments)
     if not arguments.resume:
         refuse_existing(folder)
     if arguments.resume:
@@ -228,6 +253,7 @@ def train(arguments, settings):
             if begun and sha256(path) != begun["sha256"]:
                 raise InputError(f"{path}: is not the file that the run began with (SHA-256 differs)")
     prepared = prepare(corpus_path, arguments.glove, settings)
+    devices = backend.Devices(arguments.devices, arguments.processes, arguments.process, arguments.coordinator)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -244,11 +270,19 @@ def train(arguments, settings):
         from fit import Stopped
 
         try:
-            run_stages(folder, run, prepared, settings, stop)
+            run_stages(folder, run, prepared, settings, devices.any_process(stop), devices)
         except Stopped as stopped:
-            print(f"stopped, nothing is lost; go on with: python train.py --run {folder} --resume", file=sys.stderr)
+            options = [f"--{name} {getattr(arguments, name)}" for name in _SEVERAL if name in arguments.given]
+            again = " ".join([f"python train.py --run {arguments.run} --resume", *options])
+            print(f"stopped, nothing is lost; go on with: {again}", file=sys.stderr)
             sys.exit(128 + stopped.signal)
     print(f"\nevaluate it: python evaluate.py {folder}")
+
+
+def own_folder(arguments):
+    """The run folder of this process: --run, or beside it for the further ones of several processes."""
+    name = f"{arguments.run.name}-process-{arguments.process}"
+    return arguments.run.with_name(name) if arguments.process else arguments.run
 
 
 def refuse_existing(folder):
@@ -408,7 +442,7 @@ def _version(package):
     return None
 
 
-def run_stages(folder, run, prepared, settings, stop):
+def run_stages(folder, run, prepared, settings, stop, devices):
     """Trains the stages that the run does not have yet, one after the other."""
     import keras
 
@@ -449,7 +483,7 @@ def run_stages(folder, run, prepared, settings, stop):
             else:
                 data = stage_data(stage, prepared, network, vectors, settings, run["context_length"])
                 recipe = recipe_of(stage, settings)
-                summary, stage_rows = fit(stage, network, data, recipe, folder, rows, stop)
+                summary, stage_rows = fit(stage, network, data, recipe, folder, rows, stop, devices)
                 rows += stage_rows
             write_csv(folder / "history.csv", HISTORY_HEADER, rows)
             save_weights(network, weights)

@@ -119,6 +119,20 @@ def packed(lengths, padding):
     return batch, packs, starts
 
 
+def with_absent_packs(batch, multiple):
+    """A batch with empty packs after its own, so that their number is a multiple; no other row sees or counts them."""
+    if "segment" not in batch:
+        return batch
+    num_more = -len(batch["segment"]) % multiple
+    absent = {"segment": len(batch["lengths"])}  # what `packed` has where no row is
+    return {
+        name: array
+        if name == "lengths"
+        else np.pad(array, ((0, num_more), *((0, 0),) * (array.ndim - 1)), constant_values=absent.get(name, 0))
+        for name, array in batch.items()
+    }
+
+
 def shuffled_batches(num, batch_size, order):
     """Cuts `num` samples, in an order drawn from the numpy random generator `order`, into index arrays."""
     shuffled = order.permutation(num)
