@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: reproduce test stress lint clean
+.PHONY: reproduce test stress bench lint clean
 
 reproduce: .venv/ready  ## the whole job on the made-up miniature corpus
 	rm -rf runs/miniature
@@ -14,6 +14,9 @@ test: .venv/ready-dev lint  ## linter and test suite
 
 stress: .venv/ready-dev  ## random kills and thousands of fuzz cases; says what it compared
 	$(BIN)/python -m pytest -s -m "stress or fuzz" --hypothesis-profile stress --hypothesis-show-statistics
+
+bench: .venv/ready  ## speed and memory of every part, into benchmarks/RESULTS.md
+	$(BIN)/python -m benchmarks.bench
 
 lint: .venv/ready-dev
 	$(BIN)/ruff check .

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from data.files import write_csv, write_text
+from data.files import InputError, write_csv, write_text
 from metrics import GROUPS, agreement_levels, average_precision, confusion_matrix, group_recalls, scores
 
 NUM_DRAWS = 2000
@@ -20,6 +20,7 @@ SCORES = ("accuracy", "weighted F1", *GROUPS)  # of Tables 1 and 3, in percent, 
 ANSWER_SCORES = ("accuracy", "weighted F1", "UA", "MSE x 1000")  # of the causal variant's table
 CSV_HEADER = ["system", "score", "paper", "seeds", "mean", "sd", "low", "high"]
 CSV_HEADER += ["full_minus_this", "difference_low", "difference_high", "p"]
+END = "<!-- end -->"  # of a table in a page that is otherwise written by hand
 
 
 @dataclass(frozen=True)
@@ -191,8 +192,10 @@ def markdown_rows(rows):
     names = list(dict.fromkeys(row[1] for row in rows))
     systems = list(dict.fromkeys(row[0] for row in rows))
     cell = {(row[0], row[1]): row for row in rows}
-    lines = [_line(["", *names]), _line(["---"] * (len(names) + 1))]
-    lines += [_line([system, *(_score_cell(cell[system, name]) for name in names)]) for system in systems]
+    lines = [_line(["", "seeds", *names]), _line(["---"] * (len(names) + 2))]
+    for system in systems:
+        seeds = cell[system, names[0]][3] if any(cell[system, name][4] != "" for name in names) else "–"
+        lines.append(_line([system, seeds, *(_score_cell(cell[system, name]) for name in names)]))
     compared = [system for system in systems if any(cell[system, name][8] != "" for name in names)]
     if compared:
         lines += ["", "Full model minus the system, the same dialogs drawn for both:", ""]
@@ -244,3 +247,16 @@ def write_table(path, title, notes, lines, header, rows):
     """
     write_text(path.with_suffix(".md"), "\n\n".join([f"# {title}", "\n".join(lines), *notes]) + "\n")
     write_csv(path.with_suffix(".csv"), header, rows)
+
+
+def write_between(path, begin, lines):
+    """Replaces what stands between the line `begin` and `END` in a Markdown file.
+
+    Raises:
+        InputError: the file has no such place.
+    """
+    before, _, rest = path.read_text(encoding="utf-8").partition(begin)
+    _, _, after = rest.partition(END)
+    if not after:
+        raise InputError(f"{path}: has no place for the table, between '{begin}' and '{END}'")
+    write_text(path, before + "\n".join([begin, "", *lines, "", END]) + after)

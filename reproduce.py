@@ -14,6 +14,7 @@ audio branch are trained once per seed and shared by the runs that differ in the
 import argparse
 import dataclasses
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -110,13 +111,22 @@ def parse_arguments(argv=None):
         help="stop a stage after N epochs without a lower dev loss (default: never)",
     )
     parser.add_argument("--out", type=Path, help="folder for runs, tables, figures (default: runs/reproduce-CORPUS)")
-    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="runs at the same time (default: 1)")
+    parser.add_argument(
+        "--jobs", type=int, metavar="N", help="runs at the same time (default: 1; with --quick one per core)"
+    )
     parser.add_argument("--quick", action="store_true", help="the made-up miniature corpus, few epochs, two seeds")
+    parser.add_argument(
+        "--finished",
+        action="store_true",
+        help="train nothing: write the tables of the runs that are finished, each row with the seeds that it has",
+    )
     arguments = parser.parse_args(argv)
     if arguments.quick == bool(arguments.corpus):
         parser.error("give either --corpus FILE or --quick")
     if arguments.quick and arguments.experiment == "table2":
         parser.error("table2 needs --corpus with MELD: the miniature corpus has other emotions")
+    if arguments.jobs is None:
+        arguments.jobs = len(os.sched_getaffinity(0)) if arguments.quick else 1
     if arguments.jobs < 1:
         parser.error("--jobs must be positive")
     arguments.seeds = list(dict.fromkeys(arguments.seeds or (QUICK_SEEDS if arguments.quick else PAPER_SEEDS)))
@@ -142,14 +152,46 @@ def reproduce(arguments):
     corpus_sha256 = sha256_of_corpus(corpus_path)
     for run in plan:
         run.check(corpus_sha256)
-    programs = Programs()
+    costs = None
+    if arguments.finished:
+        plan = [run for run in plan if run.trained() and run.evaluated()]
+        if arguments.experiment in ("table4", "all"):
+            costs = finished_costs(arguments, corpus_sha256)
+    else:
+        costs = train_and_measure(arguments, corpus_path, corpus_sha256, plan)
+    peers = finished_baselines(arguments) if arguments.experiment in ("table1", "all") else {}
+    from tables import WRITERS, Results
+
+    systems = EXPERIMENTS[arguments.experiment]
+    folders = {system: [run.folder for run in plan if run.system == system] for system in systems}
+    results = Results(folders, corpus_path, costs, peers)
+    names = [*TABLES, "beyond"] if arguments.experiment == "all" else [arguments.experiment]
+    written = []
+    for name in names:
+        missing = [system for system in EXPERIMENTS.get(name, systems) if not folders[system]]
+        missing += ["costs"] * (name == "table4" and costs is None)
+        if missing:
+            print(f"{name} is not written: nothing finished of {', '.join(missing)}")
+            continue
+        WRITERS[name](results, arguments.out / name)
+        written.append(f"{name}.md")
+    if not written:
+        raise InputError(f"{arguments.out}: no table has all of its runs; without --finished they are made")
+    print(f"\ndone in {(time.monotonic() - began) / 60:.1f} minutes; in {arguments.out}:")
+    print("  " + ", ".join(written) + "; the same with all digits as .csv")
+    if arguments.experiment == "all" and not arguments.finished:
+        print("  figures/: " + ", ".join(sorted(path.name for path in (arguments.out / "figures").iterdir())))
+    print(f"  one folder per run ({len(plan)}), each with its own scores and figures; logs/")
+
+
+def train_and_measure(arguments, corpus_path, corpus_sha256, plan):
+    """Makes what the tables need, as far as it is not there; gives the content of costs.json, or None."""
+    programs, costs = Programs(), None
     try:
         for wave in (False, True):  # those that take their branches from another run come second
             do_all([(run.finish, (programs,)) for run in plan if bool(run.branches) is wave], arguments.jobs, programs)
-        peers = {}
         if arguments.experiment in ("table1", "all"):
-            peers = tuned_baselines(arguments, corpus_path, [run for run in plan if run.system == "full"], programs)
-        costs = None
+            tune_baselines(arguments, corpus_path, [run for run in plan if run.system == "full"], programs)
         if arguments.experiment in ("table4", "all"):
             costs = measured_costs(arguments, corpus_path, corpus_sha256, plan[0], programs)
         if arguments.experiment == "all":
@@ -157,20 +199,7 @@ def reproduce(arguments):
     except BaseException:
         programs.stop()
         raise
-    from tables import WRITERS, Results
-
-    folders = {
-        system: [run.folder for run in plan if run.system == system] for system in EXPERIMENTS[arguments.experiment]
-    }
-    results = Results(folders, arguments.seeds, corpus_path, costs, peers)
-    names = [*TABLES, "beyond"] if arguments.experiment == "all" else [arguments.experiment]
-    for name in names:
-        WRITERS[name](results, arguments.out / name)
-    print(f"\ndone in {(time.monotonic() - began) / 60:.1f} minutes; in {arguments.out}:")
-    print("  " + ", ".join(f"{name}.md" for name in names) + "; the same with all digits as .csv")
-    if arguments.experiment == "all":
-        print("  figures/: " + ", ".join(sorted(path.name for path in (arguments.out / "figures").iterdir())))
-    print(f"  one folder per run ({len(plan)}), each with its own scores and figures; logs/")
+    return costs
 
 
 def sha256_of_corpus(path):
@@ -371,41 +400,64 @@ def do_all(tasks, jobs, programs):
             raise
 
 
-def tuned_baselines(arguments, corpus_path, runs, programs):
-    """Tunes and scores the systems of baselines.py on the vectors of each run; gives {system: [folder per seed]}."""
+def tune_baselines(arguments, corpus_path, runs, programs):
+    """Tunes and scores the systems of baselines.py on the vectors of each run."""
     from baselines import GRIDS
 
-    epochs = QUICK["epochs"] if arguments.quick else arguments.epochs
+    epochs = baseline_epochs(arguments)
     options = ("--corpus", corpus_path, "--out", arguments.out / "baselines")
     options += ("--epochs", epochs) if epochs else ()
-    folders = {system: [arguments.out / "baselines" / f"{system}-seed{run.seed}" for run in runs] for system in GRIDS}
     tasks = []
-    for i, run in enumerate(runs):
-        if all(peer_is_done(folders[system][i], run.folder, epochs) for system in GRIDS):
+    for run in runs:
+        if all(peer_is_done(arguments, system, run.seed) for system in GRIDS):
             continue
         log = arguments.out / "logs" / f"baselines-seed{run.seed}.txt"
         program = (f"baselines seed {run.seed}", log, "baselines.py", run.folder, "--seeds", run.seed, *options)
         tasks.append((programs.run, program))
     do_all(tasks, arguments.jobs, programs)
-    return folders
 
 
-def peer_is_done(folder, run_folder, epochs):
+def baseline_epochs(arguments):
+    """The baselines' --epochs, or None."""
+    return QUICK["epochs"] if arguments.quick else arguments.epochs
+
+
+def finished_baselines(arguments):
+    """{system: [folder per seed]} of the baselines that are done."""
+    from baselines import GRIDS
+
+    done = {system: [s for s in arguments.seeds if peer_is_done(arguments, system, s)] for system in GRIDS}
+    return {
+        system: [arguments.out / "baselines" / f"{system}-seed{seed}" for seed in seeds]
+        for system, seeds in done.items()
+        if seeds
+    }
+
+
+def peer_is_done(arguments, system, seed):
     """Whether a baseline's results are there, from the branches that are there; baselines.py refuses other ones."""
-    if not (folder / "results.json").exists():
+    folder, run = arguments.out / "baselines" / f"{system}-seed{seed}", arguments.out / f"full-seed{seed}" / "run.json"
+    if not (folder / "results.json").exists() or not run.exists():
         return False
-    protocol, files = read_json(folder / "results.json")["protocol"], read_json(run_folder / "run.json")["files"]
+    protocol, files = read_json(folder / "results.json")["protocol"], read_json(run)["files"]
     same = all(files.get(name) == digest for name, digest in protocol["branches_sha256"].items())
+    epochs = baseline_epochs(arguments)
     return same and (epochs is None or protocol.get("epochs", epochs) == epochs)
 
 
 def measured_costs(arguments, corpus_path, corpus_sha256, run, programs):
     """Counts and times the networks of a run, once; gives the content of costs.json."""
-    out = arguments.out / "costs.json"
-    if not out.exists() or read_json(out)["corpus_sha256"] != corpus_sha256:
-        log = arguments.out / "logs" / "costs.txt"
+    if finished_costs(arguments, corpus_sha256) is None:
+        out, log = arguments.out / "costs.json", arguments.out / "logs" / "costs.txt"
         programs.run("costs (Table 4)", log, "costs.py", run.folder, "--corpus", corpus_path, "--out", out)
-    return read_json(out)
+    return finished_costs(arguments, corpus_sha256)
+
+
+def finished_costs(arguments, corpus_sha256):
+    """The content of costs.json for this corpus, or None."""
+    path = arguments.out / "costs.json"
+    costs = read_json(path) if path.exists() else None
+    return costs if costs and costs["corpus_sha256"] == corpus_sha256 else None
 
 
 def draw_figures(arguments, corpus_path, run, programs):

@@ -34,6 +34,7 @@ from report import (
     recognition,
     system_rows,
     with_squared_error,
+    write_between,
     write_table,
 )
 
@@ -93,14 +94,13 @@ class Results:
 
     Args:
         folders: {system: [run folder per seed]}.
-        seeds: of these folders.
         corpus_path: the corpus file of all runs.
         costs: content of costs.json, for Table 4 alone.
         baselines: {system: [result folder of baselines.py per seed]}, for Table 1 alone.
     """
 
-    def __init__(self, folders, seeds, corpus_path, costs=None, baselines=None):
-        self.folders, self.seeds, self.costs, self.baselines = folders, seeds, costs, baselines or {}
+    def __init__(self, folders, corpus_path, costs=None, baselines=None):
+        self.folders, self.costs, self.baselines = folders, costs, baselines or {}
         self.corpus = read_corpus(corpus_path)
         self.place = {name: i for i, name in enumerate(self.corpus.utterance_id)}
 
@@ -144,11 +144,15 @@ class Results:
         made_up = ", which is made up: the numbers say nothing about people" if "made up" in self.corpus.name else ""
         return f"{text}, on {self.corpus.name}{made_up}"
 
+    def seeds(self, system):
+        """The seeds of a system's runs, as text."""
+        return " ".join(str(run["settings"]["seed"]) for run in self.of(system, "run.json"))
+
     def notes(self, systems):
         """What the numbers are, on which hardware and how long the training took."""
         lines = [
-            f"Paper / **ours**, mean ± standard deviation over seeds {' '.join(map(str, self.seeds))}, [95 % bootstrap "
-            f"interval of the mean over seeds, whole dialogs of the test session drawn {NUM_DRAWS} times], in percent."
+            "Paper / **ours**, mean ± standard deviation over seeds, [95 % bootstrap interval of the mean over seeds, "
+            f"whole dialogs of the test session drawn {NUM_DRAWS} times], in percent."
         ]
         for system in systems:
             runs = self.of(system, "run.json")
@@ -157,8 +161,8 @@ class Results:
             shared = ", text and audio branch taken from the full run" if len(own[0]) < len(runs[0]["stages"]) else ""
             epochs = ", ".join(f"{name} {stage['epochs']}" for name, stage in runs[0]["stages"].items())
             lines.append(
-                f"Training of {system}: {minutes:.1f} minutes per seed{shared}; epochs: {epochs}; on "
-                f"{runs[0]['machine']}, {' '.join(runs[0]['devices'])}, {runs[0]['backend']}."
+                f"Training of {system}, seeds {self.seeds(system)}: {minutes:.1f} minutes per seed{shared}; epochs: "
+                f"{epochs}; on {runs[0]['machine']}, {' '.join(runs[0]['devices'])}, {runs[0]['backend']}."
             )
         return ["\n".join(f"- {line}" for line in lines)]
 
@@ -222,7 +226,7 @@ def table_2(results, path):
     settings = runs[0]["settings"]
     notes = [
         f"Paper (text and audio) / **ours** ({', '.join(sorted(modality))}), mean ± standard deviation over seeds "
-        f"{' '.join(map(str, results.seeds))}, in percent.",
+        f"{results.seeds(next(iter(results.folders)))}, in percent.",
         *["Ours reads text alone, the paper's text and audio: the rows are not like for like."]
         * (modality == {"text"}),
         "The paper does not say which F1 it has; beside it stands ours weighted by support, since the paper's other "
@@ -480,7 +484,7 @@ WRITERS = {
 }
 
 HERE = Path(__file__).parent
-BEGIN, END = "<!-- Written by tables.py from results/: begin -->", "<!-- end -->"
+BEGIN = "<!-- Written by tables.py from results/: begin -->"
 # The README's rows: table, system there, name here.
 MAIN_ROWS = (
     ("table1", NAMES["majority"], "always the most frequent emotion"),
@@ -534,13 +538,7 @@ def gather(folders, into):
         sections.append(f"#{path.read_text(encoding='utf-8').strip()}\n\nAll digits: `results/{name}.csv`.")
     head = "# Results\n\nWritten by `python tables.py` from finished runs; README.md says how to make them."
     write_text(into / "RESULTS.md", "\n\n".join([head, *sections]) + "\n")
-    readme = into / "README.md"
-    text = readme.read_text(encoding="utf-8")
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    if not after:
-        raise InputError(f"{readme}: has no place for the table, between '{BEGIN}' and '{END}'")
-    write_text(readme, before + "\n".join([BEGIN, "", *main_rows(into / "results"), "", END]) + after)
+    write_between(into / "README.md", BEGIN, main_rows(into / "results"))
     return list(found)
 
 

@@ -171,7 +171,7 @@ def test_peers_are_rows_of_table_1(fabricated, branches, tmp_path, monkeypatch):
     baselines.baselines(branches, corpus, tmp_path, seeds=SEEDS)
     peers = {system: [tmp_path / f"{system}-seed{seed}" for seed in SEEDS] for system in GRIDS}
     folders = {system: [out / f"{system}-seed{seed}" for seed in SEEDS] for system in ("full", "categorical")}
-    table_1(Results(folders, SEEDS, corpus, baselines=peers), tmp_path / "table1")
+    table_1(Results(folders, corpus, baselines=peers), tmp_path / "table1")
     with open(tmp_path / "table1.csv", encoding="utf-8", newline="") as file:
         rows = {row["system"]: row for row in csv.DictReader(file) if row["score"] == "accuracy"}
     for name, system in (("SVM", "svm"), ("RF", "random_forest"), ("BC-LSTM", "bc_lstm"), ("TFN", "tfn")):
@@ -205,8 +205,8 @@ def test_reproduce_tunes_peers_once_for_each_run(fabricated, tmp_path):  # noqa:
         def run(self, what, log, script, *options):
             self.calls.append((script, *map(str, options)))
 
-    folders = reproduce.tuned_baselines(arguments, corpus, runs, Recorded())
-    assert folders["tfn"] == [tmp_path / "baselines" / f"tfn-seed{seed}" for seed in (0, 1)]
+    reproduce.tune_baselines(arguments, corpus, runs, Recorded())
+    assert reproduce.finished_baselines(arguments)["tfn"] == [tmp_path / "baselines" / "tfn-seed0"]
     (call,) = Recorded.calls
     assert call[:4] == ("baselines.py", str(tmp_path / "full-seed1"), "--seeds", "1")
     parsed = baselines.parse_arguments(call[1:])

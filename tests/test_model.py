@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from conftest import run_script
 
-from attention import MutualCorrelationAttention, SubViewAttention
+from benchmarks.padded import padded_fusion, padded_text
 from data.contexts import context_rows, shuffled_batches, token_rows
 from data.files import InputError
 from model import (
@@ -24,26 +24,6 @@ from model import (
 )
 
 LENGTH = 19  # rows of the padded references; short, for speed
-
-
-def padded_network(variant, context_length=LENGTH):
-    """The fusion network as the paper has it: plain Keras layers on zero-padded rows, no multiplicity anywhere."""
-    audio, text = keras.Input((context_length, 200)), keras.Input((context_length, 200))
-    rows = [audio, text]
-    for sizes in [(10, 20)] * 4 if variant == "released" else [(10, 20), (8, 16), (4, 16), (4, 8)]:
-        rows = MutualCorrelationAttention(*sizes)(rows)
-        rows = [keras.layers.Activation("tanh")(keras.layers.BatchNormalization()(one)) for one in rows]
-    hidden = keras.layers.Concatenate()(rows)
-    if variant == "released":
-        hidden = keras.layers.Dense(256)(hidden)
-        hidden = keras.layers.Activation("tanh")(keras.layers.BatchNormalization()(hidden))
-        hidden = keras.layers.GlobalMaxPooling1D()(hidden)
-        for units in (64, 16):
-            hidden = keras.layers.BatchNormalization()(keras.layers.Dense(units)(hidden))
-            hidden = keras.layers.Activation("tanh")(hidden)
-    else:
-        hidden = keras.layers.GlobalAveragePooling1D()(hidden)
-    return keras.Model([audio, text], keras.layers.Dense(10)(hidden))
 
 
 def random_contexts(lengths, seed=3):
@@ -68,7 +48,7 @@ def test_padding_once_equals_padded_network(variant):
     lengths = [1, 4, LENGTH, 7, LENGTH - 1, 2, 3]
     audio, text = random_contexts(lengths)
     ours = with_random_statistics(fusion_network(variant, context_length=LENGTH))
-    plain = padded_network(variant)
+    plain = padded_fusion(variant, LENGTH)
     plain.set_weights(ours.get_weights())
     padded = [zero_padded(audio), zero_padded(text)]
     np.testing.assert_allclose(predict_contexts(ours, audio, text), plain.predict_on_batch(padded), atol=1e-5)
@@ -90,11 +70,7 @@ def test_text_branch_equals_padded_branch():
     ids[1, :3] = [4, 0, 8]  # an unknown word in the middle
     ids[2, :6] = [1, 2, 3, 4, 5, 5]
     ours = text_branch(words)
-    tokens = keras.Input((50,), dtype="int32")
-    rows = keras.layers.Embedding(9, 200)(tokens)
-    for _ in range(2):
-        rows = keras.layers.Activation("tanh")(keras.layers.BatchNormalization()(SubViewAttention(10, 20)(rows)))
-    plain = keras.Model(tokens, keras.layers.Dense(10)(keras.layers.GlobalMaxPooling1D()(rows)))
+    plain = padded_text(9)
     plain.set_weights(ours.get_weights())
     np.testing.assert_allclose(predict_tokens(ours, ids), plain.predict_on_batch(ids), atol=1e-5)
     targets = rng.dirichlet(np.ones(10), 4).astype("float32")
@@ -277,7 +253,7 @@ def test_released_file_is_copied_by_name_and_order(tmp_path, whole_model):
     load_released_weights(network, path)
     for variable, (name, values) in zip(network.weights, written, strict=True):
         np.testing.assert_array_equal(np.asarray(variable), values, err_msg=name)
-    plain = padded_network("released")
+    plain = padded_fusion("released", LENGTH)
     plain.set_weights([values for _, values in written])
     audio, text = random_contexts([3, LENGTH])
     expected = plain.predict_on_batch([zero_padded(audio), zero_padded(text)])

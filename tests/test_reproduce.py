@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -12,16 +13,19 @@ from data.corpus import Corpus, read_corpus, write_corpus
 from data.files import InputError, sha256, write_csv, write_json
 from data.labels import EMOTIONS, split_sessions, vote_shares
 from evaluate import score
-from report import System, dialog_draws, difference, disagreement_systems, interval, recognition, system_rows
-from tables import BEGIN, END, WRITERS, Results, gather
+from report import END, System, dialog_draws, difference, disagreement_systems, interval, recognition, system_rows
+from tables import BEGIN, WRITERS, Results, gather
 
 SEEDS = [0, 1]
 
 
-def planned(experiment, corpus, out, *options):
+def arguments_of(experiment, corpus, out, *options):
     arguments = ["--corpus", str(corpus), "--out", str(out), "--seeds", *map(str, SEEDS), *options]
-    arguments = reproduce.parse_arguments([experiment, *arguments])
-    return reproduce.planned_runs(arguments, corpus)
+    return reproduce.parse_arguments([experiment, *arguments])
+
+
+def planned(experiment, corpus, out, *options):
+    return reproduce.planned_runs(arguments_of(experiment, corpus, out, *options), corpus)
 
 
 def test_plan_shares_branches_and_folds_cover_the_sessions(tmp_path):
@@ -218,6 +222,24 @@ COSTS = {
 }
 
 
+def test_tables_of_the_finished_runs_alone(fabricated, tmp_path, capsys):
+    """One seed of one system and all of another are missing: rows tell how many seeds they have."""
+    out, corpus = fabricated
+    for folder in out.glob("*-seed*"):
+        if folder.name not in ("no-context-seed1", "categorical-seed0", "categorical-seed1"):
+            shutil.copytree(folder, tmp_path / folder.name)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.json")}
+    reproduce.reproduce(arguments_of("all", corpus, tmp_path, "--finished"))
+    said = capsys.readouterr().out
+    assert "table1 is not written: nothing finished of categorical" in said
+    assert "table4 is not written: nothing finished of costs" in said and "table3.md" in said
+    with open(tmp_path / "table3.csv", encoding="utf-8", newline="") as file:
+        seeds = {row["system"]: row["seeds"] for row in csv.DictReader(file)}
+    assert (seeds["T+A"], seeds["T+A, no context"]) == ("2", "1")
+    assert "seeds 0 1:" in (tmp_path / "table3.md").read_text()
+    assert before == {path: path.read_bytes() for path in tmp_path.rglob("*.json")}
+
+
 def test_tables_show_paper_and_ours(fabricated, tmp_path):
     out, corpus = fabricated
     tables = {}
@@ -228,7 +250,7 @@ def test_tables_show_paper_and_ours(fabricated, tmp_path):
     for name in (*reproduce.TABLES, "beyond", "folds", "causal", "causal-folds"):  # test_meld.py has table2
         systems = reproduce.EXPERIMENTS[name if name in FABRICATED else "all"]
         folders = {system: [out / f"{system}-seed{seed}" for seed in SEEDS] for system in systems}
-        WRITERS[name](Results(folders, SEEDS, corpus, COSTS), tmp_path / name)
+        WRITERS[name](Results(folders, corpus, COSTS), tmp_path / name)
         markdown = (tmp_path / f"{name}.md").read_text()
         assert "made up" in markdown.splitlines()[0] and "nan" not in markdown.lower()
         with open(tmp_path / f"{name}.csv", encoding="utf-8", newline="") as file:
