@@ -88,7 +88,7 @@ def card(name, note, run_folders, runs, chosen, corpus_path):
     """The model card: `card.md` with the numbers of the runs filled in."""
     run, results = runs[chosen], read_json(run_folders[chosen] / "results.json")
     seeds = [one["settings"]["seed"] for one in runs]
-    table = Results({"system": run_folders}, seeds, corpus_path)
+    table = Results({"system": run_folders}, corpus_path)
     rows, shares, predictions = table.predictions("system")
     draws = table.draws(rows)
     systems = {}

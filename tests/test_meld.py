@@ -230,7 +230,7 @@ def test_table_2_shows_both_readings(text_only, tmp_path):
         machine = {"machine": "abacus", "devices": ["cpu:0"], "backend": "tensorflow"}
         write_json(run.folder / "run.json", {"settings": settings, "stages": stages, **machine})
     folders = {system: [run.folder for run in plan if run.system == system] for system in reproduce.MELD_SYSTEMS}
-    table_2(Results(folders, [0, 1], text_only), tmp_path / "table2")
+    table_2(Results(folders, text_only), tmp_path / "table2")
     with open(tmp_path / "table2.csv", encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 10 and {row["test"] for row in rows[5:]} == {"dev (as the paper's numbers say)"}
