@@ -32,6 +32,28 @@ def make_deterministic():
         torch.use_deterministic_algorithms(True)
 
 
+def trace_once(network):
+    """Lets TensorFlow trace a compiled network's training step once for batches of any size.
+
+    By itself it traces the first size, then those that vary, then the odd last batch: seconds each time.
+    """
+    import keras
+
+    if keras.backend.backend() != "tensorflow":
+        return
+    import tensorflow as tf
+
+    inputs = {name: tf.TensorSpec(tensor.shape, tensor.dtype) for name, tensor in network.input.items()}
+    targets = tf.TensorSpec(network.output_shape, "float32")
+
+    @tf.function(input_signature=[inputs, targets], autograph=False)
+    def step(batch, wanted):
+        return network.train_step((batch, wanted))
+
+    # What `train_on_batch` calls, with an iterator over one (inputs, targets, no weights).
+    network.train_function = lambda data: step(*next(data)[:2])
+
+
 class Devices:
     """The devices that share every training step: each gets its part of a batch, `keras.distribution.DataParallel`.
 

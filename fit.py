@@ -16,6 +16,7 @@ import keras
 import numpy as np
 from tqdm import tqdm
 
+import backend
 from checkpoint import load_arrays, save_arrays, save_weights
 from data.contexts import shuffled_batches
 from data.files import InputError, write_csv
@@ -192,6 +193,7 @@ def begin(network, recipe):
     # XLA gained nothing on CPU and does not run on Pascal cards.
     network.compile(optimizer, loss, jit_compile=keras.backend.backend() == "jax")
     optimizer.build(network.trainable_variables)
+    backend.trace_once(network)
 
 
 @contextlib.contextmanager
