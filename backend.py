@@ -43,7 +43,7 @@ def trace_once(network):
         return
     import tensorflow as tf
 
-    inputs = {name: tf.TensorSpec(tensor.shape, tensor.dtype) for name, tensor in network.input.items()}
+    inputs = keras.tree.map_structure(lambda tensor: tf.TensorSpec(tensor.shape, tensor.dtype), network.input)
     targets = tf.TensorSpec(network.output_shape, "float32")
 
     @tf.function(input_signature=[inputs, targets], autograph=False)
@@ -70,7 +70,8 @@ class Devices:
         coordinator: HOST:PORT of process 0, where the processes meet; None for a single process.
 
     Raises:
-        InputError: Keras does not run on JAX, there are fewer devices, or the other processes did not come.
+        InputError: Keras does not run on JAX, there are fewer devices, or process 0 is not there. If the others do not
+            come to process 0, JAX itself ends it after five minutes.
     """
 
     def __init__(self, per_process=1, processes=1, process=0, coordinator=None):
@@ -103,7 +104,8 @@ class Devices:
         if len(found) < self.total:
             raise InputError(f"--devices {per_process}: there are only {', '.join(found)}")
         if self.processes > 1 and len(found) > self.total:
-            raise InputError(f"{len(found)} devices: several processes need all of them, so give --devices that number")
+            each = len(found) // self.processes
+            raise InputError(f"{len(found)} devices: several processes need all of them, so give --devices {each}")
         self._distribution = _data_parallel(found[: self.total])
         keras.distribution.set_distribution(self._distribution)
 

@@ -118,7 +118,7 @@ def parse_arguments(argv=None):
     parser.add_argument(
         "--finished",
         action="store_true",
-        help="train nothing: write the tables of the runs that are finished, each row with the seeds that it has",
+        help="train nothing: write the tables of the runs that are finished, of each system the seeds that are there",
     )
     arguments = parser.parse_args(argv)
     if arguments.quick == bool(arguments.corpus):

@@ -250,12 +250,15 @@ def baseline_notes(results):
         "ours": "ties are left out of the training of SVM and RF, and networks regress the vote shares",
     }
     protocols = {system: [one["protocol"] for one in results.of(system)] for system in results.baselines}
+    rule = rules[next(iter(protocols.values()))[0]["ties"]]
     lines = [
         "Majority class, SVM, RF, EF-LSTM, BC-LSTM and TFN are ours, on the utterance vectors of the full runs, with "
-        f"the same split, scores and tie rule of the test; {rules[protocols['svm'][0]['ties']]}. Lowest dev loss "
+        f"the same split, scores and tie rule of the test; {rule}. Lowest dev loss "
         "chooses the epoch, dev accuracy the grid point.",
-        f"BC-LSTM reads the last {protocols['bc_lstm'][0]['window']} utterances of each context, the others all.",
     ]
+    if "bc_lstm" in protocols:
+        window = protocols["bc_lstm"][0]["window"]
+        lines.append(f"BC-LSTM reads the last {window} utterances of each context, the others all.")
     for system, seeds in protocols.items():
         if len(seeds[0]["points"]) > 1:
             grid = {
@@ -404,10 +407,13 @@ def five_folds(results, path):
     if next(iter(results.folders)).startswith("causal"):
         of_fold, names = (lambda name, _, fold: results.answers(name, fold)), ANSWER_SCORES
     systems = [of_fold(f"test session {fold[-1]}", (), fold) for fold in results.folders]
+    per_seed = [system.per_seed for system in systems]
+    if len({len(one) for one in per_seed}) > 1:  # unfinished: the mean of each fold's mean has no deviation
+        per_seed = [one.mean(axis=0, keepdims=True) for one in per_seed]
     mean = System(
         "mean of the five",
         (),
-        np.mean([system.per_seed for system in systems], axis=0),
+        np.mean(per_seed, axis=0),
         np.mean([system.draws for system in systems], axis=0),
     )
     notes = results.notes(results.folders) + [
@@ -532,6 +538,8 @@ def gather(folders, into):
     if not found:
         raise InputError(f"{', '.join(map(str, folders))}: no table in there; reproduce.py writes them")
     (into / "results").mkdir(exist_ok=True)
+    for old in (into / "results").glob("*.csv"):  # not to be mixed with other runs'
+        old.unlink()
     sections = []
     for name, path in found.items():
         shutil.copyfile(path.with_suffix(".csv"), into / "results" / f"{name}.csv")

@@ -273,7 +273,8 @@ def train(arguments, settings):
             run_stages(folder, run, prepared, settings, devices.any_process(stop), devices)
         except Stopped as stopped:
             options = [f"--{name} {getattr(arguments, name)}" for name in _SEVERAL if name in arguments.given]
-            again = " ".join([f"python train.py --run {arguments.run} --resume", *options])
+            jax = ["KERAS_BACKEND=jax"] * bool(options)
+            again = " ".join([*jax, f"python train.py --run {arguments.run} --resume", *options])
             print(f"stopped, nothing is lost; go on with: {again}", file=sys.stderr)
             sys.exit(128 + stopped.signal)
     print(f"\nevaluate it: python evaluate.py {folder}")
