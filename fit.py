@@ -133,7 +133,7 @@ def fit(stage, network, data, recipe, folder, earlier_rows, stop, devices=None):
         folder: the run folder; `<stage>.state-{0,1}.h5` hold the two newest states.
         earlier_rows: rows of history.csv of the stages before.
         stop: function that gives the number of a signal that came, or None.
-        devices: `backend.Devices` that share the steps, or None.
+        devices: `backend.Devices` that share the steps; None for one.
 
     Returns:
         {"epochs", "best_epoch" (from 1), "best_dev_loss", "seconds"} and the stage's rows of history.csv.
@@ -143,7 +143,7 @@ def fit(stage, network, data, recipe, folder, earlier_rows, stop, devices=None):
         Stopped: a signal came.
     """
     begin(network, recipe)
-    part = devices.part if devices else lambda *batch: batch
+    devices = devices or backend.Devices()
     state = StageState(stage, network, folder)
     progress = state.load()
     board = TensorBoard(folder / "tensorboard" / stage, progress.epoch)
@@ -153,7 +153,7 @@ def fit(stage, network, data, recipe, folder, earlier_rows, stop, devices=None):
         batches = data.batches(recipe.batch_size, recipe.seed, progress.epoch)
         bar.epoch(progress, len(batches))
         for chosen in batches[progress.step :]:
-            step_loss = float(network.train_on_batch(*part(*data.batch(chosen))))
+            step_loss = float(network.train_on_batch(*devices.part(*data.batch(chosen))))
             if not np.isfinite(step_loss):
                 raise gone_wrong(f"the loss is {step_loss}", data.names[chosen], stage, folder, progress, state)
             progress.loss_sum += step_loss * len(chosen)

@@ -427,16 +427,17 @@ def finished_baselines(arguments):
     from baselines import GRIDS
 
     done = {system: [s for s in arguments.seeds if peer_is_done(arguments, system, s)] for system in GRIDS}
-    return {
-        system: [arguments.out / "baselines" / f"{system}-seed{seed}" for seed in seeds]
-        for system, seeds in done.items()
-        if seeds
-    }
+    return {system: [peer_folder(arguments, system, s) for s in seeds] for system, seeds in done.items() if seeds}
+
+
+def peer_folder(arguments, system, seed):
+    """Where baselines.py puts a system's results."""
+    return arguments.out / "baselines" / f"{system}-seed{seed}"
 
 
 def peer_is_done(arguments, system, seed):
     """Whether a baseline's results are there, from the branches that are there; baselines.py refuses other ones."""
-    folder, run = arguments.out / "baselines" / f"{system}-seed{seed}", arguments.out / f"full-seed{seed}" / "run.json"
+    folder, run = peer_folder(arguments, system, seed), arguments.out / f"full-seed{seed}" / "run.json"
     if not (folder / "results.json").exists() or not run.exists():
         return False
     protocol, files = read_json(folder / "results.json")["protocol"], read_json(run)["files"]

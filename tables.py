@@ -538,8 +538,8 @@ def gather(folders, into):
     if not found:
         raise InputError(f"{', '.join(map(str, folders))}: no table in there; reproduce.py writes them")
     (into / "results").mkdir(exist_ok=True)
-    for old in (into / "results").glob("*.csv"):  # not to be mixed with other runs'
-        old.unlink()
+    for name in set(WRITERS) - set(found):  # earlier tables, of other runs
+        (into / "results" / f"{name}.csv").unlink(missing_ok=True)
     sections = []
     for name, path in found.items():
         shutil.copyfile(path.with_suffix(".csv"), into / "results" / f"{name}.csv")

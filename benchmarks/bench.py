@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 import backend
+from costs import compile_as_paper, seconds_of_steps
 from data.files import InputError, read_json, write_json, write_text
 from report import markdown_table, write_between
 
@@ -79,16 +80,29 @@ def lengths():
     return read_json(HERE / "iemocap_lengths.json")
 
 
+def dialog_lengths(sessions):
+    """Utterances of each dialog of the sessions."""
+    known = lengths()["dialogs"]
+    return [length for session in sessions for length in known[session]]
+
+
 def contexts(sessions, seed=0):
     """Random acoustic and textual contexts of all utterances of the sessions' dialogs: two lists of (h, 200) views."""
     rng = np.random.default_rng(seed)
     audio, text = [], []
-    for session in sessions:
-        for length in lengths()["dialogs"][session]:
-            dialog = rng.normal(0, 0.5, (2, length, 200)).astype("float32")
-            audio += [dialog[0, : i + 1] for i in range(length)]
-            text += [dialog[1, : i + 1] for i in range(length)]
+    for length in dialog_lengths(sessions):
+        dialog = rng.normal(0, 0.5, (2, length, 200)).astype("float32")
+        audio += [dialog[0, : i + 1] for i in range(length)]
+        text += [dialog[1, : i + 1] for i in range(length)]
     return audio, text
+
+
+def whole_dialogs(sessions):
+    """The sessions' dialogs, random: (N, 200) acoustic and textual vectors, (N,) speakers, and the dialogs' slices."""
+    stops, rng = np.cumsum(dialog_lengths(sessions)).tolist(), np.random.default_rng(0)
+    dialogs = [slice(start, stop) for start, stop in zip([0, *stops], stops, strict=False)]
+    audio, text = rng.normal(0, 0.5, (2, stops[-1], 200)).astype("float32")
+    return audio, text, rng.integers(0, 2, stops[-1]), dialogs
 
 
 def targets(num, seed=1):
@@ -97,17 +111,20 @@ def targets(num, seed=1):
 
 def timed_epochs(network, inputs, num, epochs=2):
     """Seconds of each epoch of training on N samples in batches of 64; the first one traces."""
-    import keras
-
     from data.contexts import shuffled_batches
 
-    wanted, seconds = targets(num), []
-    network.compile(keras.optimizers.Adam(1e-4, epsilon=1e-8), "mean_squared_error", jit_compile=False)
-    for epoch in range(epochs):
-        batches = shuffled_batches(num, BATCH_SIZE, np.random.default_rng([0, epoch]))
+    compile_as_paper(network)
+    orders = [shuffled_batches(num, BATCH_SIZE, np.random.default_rng([0, epoch])) for epoch in range(epochs)]
+    wanted = targets(num)
+    return [seconds_of_steps(network, inputs, wanted, batches) for batches in orders]
+
+
+def timed(function, calls):
+    """Seconds of each call."""
+    seconds = []
+    for _ in range(calls):
         began = time.perf_counter()
-        for chosen in batches:
-            network.train_on_batch(inputs(chosen), wanted[chosen])
+        function()
         seconds.append(time.perf_counter() - began)
     return seconds
 
@@ -117,12 +134,7 @@ def matmul_rate():
     import keras
 
     matrices = keras.ops.convert_to_tensor(np.random.default_rng(0).normal(size=(2, 2048, 2048)).astype("float32"))
-    best = np.inf
-    for _ in range(10):
-        began = time.perf_counter()
-        float(keras.ops.matmul(matrices[0], matrices[1])[0, 0])
-        best = min(best, time.perf_counter() - began)
-    return 2 * 2048**3 / best
+    return 2 * 2048**3 / min(timed(lambda: float(keras.ops.matmul(matrices[0], matrices[1])[0, 0]), 10))
 
 
 def fusion():
@@ -134,10 +146,11 @@ def fusion():
     audio, text = contexts(TRAIN)
     rates = [matmul_rate()]
     network = fusion_network(context_length=CONTEXT_LENGTH)
-    seconds = timed_epochs(
-        network, lambda chosen: context_rows([audio[i] for i in chosen], [text[i] for i in chosen], CONTEXT_LENGTH),
-        len(audio), epochs=3,
-    )  # fmt: skip
+
+    def inputs(chosen):
+        return context_rows([audio[i] for i in chosen], [text[i] for i in chosen], CONTEXT_LENGTH)
+
+    seconds = timed_epochs(network, inputs, len(audio), epochs=3)
     rates.append(matmul_rate())
     sizes = np.array([len(rows) for rows in audio])
     needed = 3 * float(forward_flops(network, sizes + (sizes < CONTEXT_LENGTH)).sum())
@@ -155,7 +168,7 @@ def fusion():
 def fusion_side_by_side():
     """Steps of the fusion network, of the same on 167 zero-padded rows with the same weights, and of a BC-LSTM."""
     from baselines import bc_lstm, context_vectors
-    from benchmarks.padded import padded_fusion
+    from benchmarks.padded import padded_fusion, zero_padded
     from data.contexts import context_rows
     from model import fusion_network
 
@@ -167,11 +180,7 @@ def fusion_side_by_side():
         return [audio[i] for i in chosen], [text[i] for i in chosen]
 
     def padded(chosen):
-        rows = np.zeros((2, len(chosen), CONTEXT_LENGTH, 200), "float32")
-        for modality, one in zip(rows, of(chosen), strict=True):
-            for row, context in zip(modality, one, strict=True):
-                row[: len(context)] = context
-        return [rows[0], rows[1]]
+        return [zero_padded(one, CONTEXT_LENGTH) for one in of(chosen)]
 
     chosen = np.random.default_rng(2).permutation(len(audio))[:BATCH_SIZE]
     answers = ours.predict_on_batch(context_rows(*of(chosen), CONTEXT_LENGTH))
@@ -211,20 +220,15 @@ def in_turn(systems, num, steps, rounds=5):
     Returns:
         {name: the median round in seconds, scaled to an epoch}, and {"rounds_s": {name: seconds of each round}}.
     """
-    import keras
-
     from data.contexts import shuffled_batches
 
     wanted, seconds = targets(num), {name: [] for name in systems}
     for network, _ in systems.values():
-        network.compile(keras.optimizers.Adam(1e-4, epsilon=1e-8), "mean_squared_error", jit_compile=False)
+        compile_as_paper(network)
     batches = shuffled_batches(num, BATCH_SIZE, np.random.default_rng([0, 0]))[:steps]
     for _ in range(1 + rounds):
         for name, (network, inputs) in systems.items():
-            began = time.perf_counter()
-            for chosen in batches:
-                network.train_on_batch(inputs(chosen), wanted[chosen])
-            seconds[name].append(time.perf_counter() - began)
+            seconds[name].append(seconds_of_steps(network, inputs, wanted, batches))
     measured = {name: values[1:] for name, values in seconds.items()}
     scale = num / (steps * BATCH_SIZE)
     return {name: scale * float(np.median(values)) for name, values in measured.items()} | {"rounds_s": measured}
@@ -238,11 +242,8 @@ def causal():
     from data.contexts import dialog_rows, side_by_side, similar_length_batches
     from model import fusion_network
 
-    sizes = np.array([length for session in TRAIN for length in lengths()["dialogs"][session]])
-    stops, rng = np.cumsum(sizes), np.random.default_rng(0)
-    dialogs = [slice(stop - size, stop) for stop, size in zip(stops.tolist(), sizes.tolist(), strict=True)]
-    audio, text = rng.normal(0, 0.5, (2, stops[-1], 200)).astype("float32")
-    speaker, wanted = rng.integers(0, 2, stops[-1]), targets(stops[-1])
+    audio, text, speaker, dialogs = whole_dialogs(TRAIN)
+    sizes, wanted = np.array(dialog_lengths(TRAIN)), targets(len(audio))
     network = fusion_network("causal", activation="softmax")
     network.compile(keras.optimizers.AdamW(1e-3), "categorical_crossentropy", jit_compile=False)
     for epoch in range(4):
@@ -277,20 +278,10 @@ def context_length():
                 batch = dialog_rows(*rows, rng.integers(0, 2, 2 * length), dialogs)
                 wanted = targets(batch["audio"].shape[0] * batch["audio"].shape[1]).reshape(2, -1, 10)
             found[f"{variant}_{length}"] = {
-                "step_s": _best(lambda n=network, b=batch, w=wanted: n.train_on_batch(b, w)),
-                "prediction_s": _best(lambda n=network, b=batch: n.predict_on_batch(b)),
+                "step_s": min(timed(lambda n=network, b=batch, w=wanted: n.train_on_batch(b, w), 6)),
+                "prediction_s": min(timed(lambda n=network, b=batch: n.predict_on_batch(b), 6)),
             }
     return found
-
-
-def _best(function, calls=6):
-    """Seconds of the fastest call; the first ones trace."""
-    seconds = []
-    for _ in range(calls):
-        began = time.perf_counter()
-        function()
-        seconds.append(time.perf_counter() - began)
-    return min(seconds)
 
 
 def evaluation():
@@ -298,11 +289,8 @@ def evaluation():
     from model import fusion_network, predict_contexts
 
     audio, text = contexts(TEST)
-    network, seconds = fusion_network(context_length=CONTEXT_LENGTH), []
-    for _ in range(2):
-        began = time.perf_counter()
-        predict_contexts(network, audio, text)
-        seconds.append(time.perf_counter() - began)
+    network = fusion_network(context_length=CONTEXT_LENGTH)
+    seconds = timed(lambda: predict_contexts(network, audio, text), 2)
     return {"first_s": seconds[0], "again_s": seconds[1], "contexts": len(audio)}
 
 
@@ -310,22 +298,16 @@ def evaluation_causal():
     """The same by the causal variant, which runs over each dialog once."""
     from model import fusion_network, predict_dialogs
 
-    sizes = np.array(lengths()["dialogs"][TEST[0]])
-    stops, rng = np.cumsum(sizes), np.random.default_rng(0)
-    dialogs = [slice(stop - size, stop) for stop, size in zip(stops.tolist(), sizes.tolist(), strict=True)]
-    audio, text = rng.normal(0, 0.5, (2, stops[-1], 200)).astype("float32")
-    network, seconds = fusion_network("causal", activation="softmax"), []
-    for _ in range(2):
-        began = time.perf_counter()
-        predict_dialogs(network, audio, text, rng.integers(0, 2, stops[-1]), dialogs)
-        seconds.append(time.perf_counter() - began)
-    return {"first_s": seconds[0], "again_s": seconds[1], "utterances": int(stops[-1])}
+    dialogs = whole_dialogs(TEST)
+    network = fusion_network("causal", activation="softmax")
+    seconds = timed(lambda: predict_dialogs(network, *dialogs), 2)
+    return {"first_s": seconds[0], "again_s": seconds[1], "utterances": len(dialogs[0])}
 
 
 def token_ids():
     """(N, 50) random ids with IEMOCAP's numbers of words, for as many utterances as are trained on."""
     counts, rng = np.array(lengths()["words"]), np.random.default_rng(0)
-    num = sum(sum(lengths()["dialogs"][session]) for session in TRAIN)
+    num = sum(dialog_lengths(TRAIN))
     words = rng.choice(len(counts), num, p=counts / counts.sum())
     ids = rng.integers(1, NUM_WORDS, (num, NUM_TOKENS)).astype("int32")
     return np.where(np.arange(NUM_TOKENS) < words[:, None], ids, 0)
@@ -346,7 +328,7 @@ def audio():
     """An epoch of the audio branch on emo_large's 6,552 columns."""
     from model import audio_branch
 
-    num = len(token_ids())
+    num = sum(dialog_lengths(TRAIN))
     features = np.random.default_rng(0).normal(size=(num, NUM_AUDIO_FEATURES)).astype("float32")
     network = audio_branch(NUM_AUDIO_FEATURES)
     return {"epoch_s": timed_epochs(network, lambda chosen: {"features": features[chosen]}, num)[1]}
@@ -366,9 +348,9 @@ def extraction():
         sound_s = sum((wav.stat().st_size - 44) / 32000 for wav in wavs)  # 16-bit mono at 16 kHz
         extract_files(wavs[:4], "egemaps_lld", Path(folder) / "warm", jobs=joblib.cpu_count(), progress=False)
         for jobs in dict.fromkeys((1, joblib.cpu_count())):
-            began = time.perf_counter()
-            extract_files(wavs, "egemaps_lld", Path(folder) / f"cache-{jobs}", jobs=jobs, progress=False)
-            found[str(jobs)] = sound_s / (time.perf_counter() - began)
+            cache = Path(folder) / f"cache-{jobs}"
+            (seconds,) = timed(lambda c=cache, j=jobs: extract_files(wavs, "egemaps_lld", c, jobs=j, progress=False), 1)
+            found[str(jobs)] = sound_s / seconds
     return {"sound_s_per_s": found, "sound_s": sound_s, "files": len(wavs)}
 
 
@@ -376,11 +358,8 @@ def start_up():
     """Seconds of `--help` of each script, the median of five."""
     found = {}
     for script in SCRIPTS:
-        seconds = []
-        for _ in range(5):
-            began = time.perf_counter()
-            subprocess.run([sys.executable, HERE.parent / script, "--help"], check=True, capture_output=True)
-            seconds.append(time.perf_counter() - began)
+        command = [sys.executable, HERE.parent / script, "--help"]
+        seconds = timed(lambda c=command: subprocess.run(c, check=True, capture_output=True), 5)
         found[script] = float(np.median(seconds))
     return {"help_s": found}
 

@@ -37,7 +37,7 @@ network.compile(keras.optimizers.SGD(0.05), "mse", jit_compile=True)
 rng = np.random.default_rng(0)
 contexts = [rng.normal(size=(2, height, 6)).astype("float32") for height in rng.integers(1, 20, 23)]
 targets = rng.dirichlet(np.ones(4), 23).astype("float32")
-found, inputs = {}, []
+found = {}
 for step, chosen in enumerate((range(8), range(8, 16), range(16, 23))):
     batch = context_rows(*zip(*(contexts[i] for i in chosen)), 24)
     part, part_targets = devices.part(batch, targets[list(chosen)])

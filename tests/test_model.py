@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from conftest import run_script
 
-from benchmarks.padded import padded_fusion, padded_text
+from benchmarks.padded import padded_fusion, padded_text, zero_padded
 from data.contexts import context_rows, shuffled_batches, token_rows
 from data.files import InputError
 from model import (
@@ -31,10 +31,6 @@ def random_contexts(lengths, seed=3):
     return [[rng.normal(size=(h, 200)).astype("float32") for h in lengths] for _ in range(2)]
 
 
-def zero_padded(contexts, length=LENGTH):
-    return np.stack([np.pad(rows, ((0, length - len(rows)), (0, 0))) for rows in contexts])
-
-
 def with_random_statistics(network, seed=5):
     """Random weights everywhere, so that no batch norm is the identity."""
     rng = np.random.default_rng(seed)
@@ -50,7 +46,7 @@ def test_padding_once_equals_padded_network(variant):
     ours = with_random_statistics(fusion_network(variant, context_length=LENGTH))
     plain = padded_fusion(variant, LENGTH)
     plain.set_weights(ours.get_weights())
-    padded = [zero_padded(audio), zero_padded(text)]
+    padded = [zero_padded(audio, LENGTH), zero_padded(text, LENGTH)]
     np.testing.assert_allclose(predict_contexts(ours, audio, text), plain.predict_on_batch(padded), atol=1e-5)
 
     targets = np.random.default_rng(1).dirichlet(np.ones(10), len(lengths)).astype("float32")
@@ -257,7 +253,7 @@ def test_released_file_is_copied_by_name_and_order(tmp_path, whole_model):
     plain = padded_fusion("released", LENGTH)
     plain.set_weights([values for _, values in written])
     audio, text = random_contexts([3, LENGTH])
-    expected = plain.predict_on_batch([zero_padded(audio), zero_padded(text)])
+    expected = plain.predict_on_batch([zero_padded(audio, LENGTH), zero_padded(text, LENGTH)])
     np.testing.assert_allclose(predict_contexts(network, audio, text), expected, atol=2e-5)
 
 
