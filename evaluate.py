@@ -8,9 +8,11 @@ improvised and scripted dialogs, calibration; the authors' fusion weights; and t
     python evaluate.py checkpoints/iemocap-released --corpus iemocap.h5
     python evaluate.py runs/iemocap-released-seed0 --released-weights fusion_context_5_6.h5
     python evaluate.py runs/iemocap-released-seed0 --explain UTTERANCE_ID
+    python evaluate.py runs/iemocap-released-seed0 --epochs
 """
 
 import argparse
+import csv
 import dataclasses
 import sys
 from pathlib import Path
@@ -37,11 +39,18 @@ def main():
         metavar="UTTERANCE",
         help="score nothing; draw the attention scores of one utterance (Fig. 5) and the learned factors",
     )
+    instead.add_argument(
+        "--epochs",
+        action="store_true",
+        help="score every epoch that train.py --keep-epochs kept, to show what choosing on the test session would give",
+    )
     arguments = parser.parse_args()
     backend.start_quietly()
     try:
         if arguments.explain:
             print(explain(arguments.run, arguments.explain, arguments.corpus, arguments.out))
+        elif arguments.epochs:
+            print(score_epochs(arguments.run, arguments.corpus, arguments.out))
         else:
             print(evaluate(arguments.run, arguments.corpus, arguments.out, arguments.released_weights))
     except (InputError, OSError) as error:  # an OSError names its file
@@ -73,9 +82,7 @@ def evaluate(run_folder, corpus_path=None, out=None, released_weights=None):
         recogniser = with_released_fusion(recogniser, run_folder, released_weights)
         out = out or Path(run_folder) / "released-weights"
     out = made_folder(out or run_folder)
-    shares = vote_shares(corpus.votes_external, corpus.votes_self, settings["raters"])
-    split = split_of(corpus, settings)
-    test = split["test"][~without_votes(shares[split["test"]])]
+    shares, split, test = labelled(corpus, settings)
     predictions = recogniser.predict_corpus(corpus, test)
     final_stage = recogniser.final_stage
     stage_scores = {stage: score(corpus, shares, split["train"], test, one) for stage, one in predictions.items()}
@@ -96,8 +103,7 @@ def evaluate(run_folder, corpus_path=None, out=None, released_weights=None):
     write_json(out / "results.json", results)
     files = {"predictions" if stage == final_stage else f"predictions_{stage}": stage for stage in predictions}
     for file, stage in files.items():
-        rows = [[id_, *map(float, row)] for id_, row in zip(corpus.utterance_id[test], predictions[stage], strict=True)]
-        write_csv(out / f"{file}.csv", ["utterance_id", *corpus.emotions], rows)
+        write_predictions(out / f"{file}.csv", corpus, test, predictions[stage])
     matrix = confusion_matrix(shares[test], predictions[final_stage])
     title = f"{corpus.name}, {name_of_test(corpus, settings)}: accuracy {results['accuracy_10']:.3f}"
     confusion_figure(matrix, corpus.emotions, title, out / "confusion_matrix.png")
@@ -110,6 +116,81 @@ def evaluate(run_folder, corpus_path=None, out=None, released_weights=None):
             "confusion_matrix.pdf",
         ]
     )
+
+
+def labelled(corpus, settings):
+    """(N, C) vote shares, {part: indices} of the split, and the indices of the test utterances that have votes."""
+    shares = vote_shares(corpus.votes_external, corpus.votes_self, settings["raters"])
+    split = split_of(corpus, settings)
+    return shares, split, split["test"][~without_votes(shares[split["test"]])]
+
+
+def write_predictions(path, corpus, test, predictions):
+    rows = [[id_, *map(float, row)] for id_, row in zip(corpus.utterance_id[test], predictions, strict=True)]
+    write_csv(path, ["utterance_id", *corpus.emotions], rows)
+
+
+def score_epochs(run_folder, corpus_path=None, out=None):
+    """Scores every epoch that was kept on the test session, which the paper's protocol does for one epoch alone.
+
+    Writes epochs.csv, and the predictions of the epoch with the highest accuracy without 'other' as
+    predictions_best_on_test.csv: figures to compare the run's own with, never a result.
+
+    Returns:
+        The text to print.
+
+    Raises:
+        InputError: no epoch was kept, the files are not of this run, or corpus and run do not fit.
+    """
+    from checkpoint import load_weights
+    from fit import epoch_weights
+    from metrics import confusion_matrix, mean_squared_error, scores
+    from train import read_history
+
+    run_folder = Path(run_folder)
+    recogniser, corpus, _ = load(run_folder, corpus_path)
+    run, stage = recogniser.run, recogniser.final_stage
+    count, chosen = run["stages"][stage]["epochs"], run["stages"][stage]["best_epoch"]
+    kept = [epoch for epoch in range(1, count + 1) if epoch_weights(run_folder / "epochs", epoch).exists()]
+    if not kept:
+        raise InputError(f"{run_folder}: no epochs were kept; train it with train.py --keep-epochs")
+    same = epoch_weights(run_folder / "epochs", chosen)
+    if chosen not in kept or sha256(same) != run["files"][f"{stage}.weights.h5"]:
+        raise InputError(f"{same}: is not what the run has kept as its best epoch; the epochs are of another run")
+    out = made_folder(out or run_folder)
+    dev_loss = {row[1]: row[3] for row in read_history(run_folder, run) if row[0] == stage}
+    shares, _, test = labelled(corpus, run["settings"])
+    rows, best = [], None
+    for epoch in kept:
+        load_weights(recogniser.networks[stage], epoch_weights(run_folder / "epochs", epoch))
+        predictions = recogniser.predict_corpus(corpus, test)[stage]
+        found = scores(confusion_matrix(shares[test], predictions), corpus.emotions, without=("other",))
+        numbers = [found[name] for name in ("accuracy", "weighted_f1", "unweighted_accuracy")]
+        rows.append([epoch, dev_loss[epoch], *numbers, mean_squared_error(shares[test], predictions)])
+        if best is None or numbers[0] > best[0]:
+            best = numbers[0], epoch, predictions
+    write_csv(out / "epochs.csv", EPOCHS_HEADER, rows)
+    write_predictions(out / "predictions_best_on_test.csv", corpus, test, best[2])
+    line = "{:<6} {:9.5f} {:9.4f} {:12.4f}".format
+    notes = {chosen: "lowest dev loss: the run's result"}
+    notes[best[1]] = "; ".join([*([notes[best[1]]] if best[1] in notes else []), "best on test: what not to report"])
+    return "\n".join(
+        [
+            f"{corpus.name}, {name_of_test(corpus, run['settings'])}; {stage}; without 'other'",
+            "epoch   dev loss  accuracy  weighted F1",
+            *(f"{line(*row[:4])}  {notes.get(row[0], '')}".rstrip() for row in rows),
+            f"\nwritten to {out}: epochs.csv, predictions_best_on_test.csv",
+        ]
+    )
+
+
+EPOCHS_HEADER = ["epoch", "dev_loss", "accuracy_9", "weighted_f1_9", "unweighted_accuracy_9", "mean_squared_error"]
+
+
+def read_epochs(path):
+    """The rows of epochs.csv, as {name: number} by `EPOCHS_HEADER`."""
+    with open(path, encoding="utf-8", newline="") as file:
+        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
 
 
 def explain(run_folder, utterance_id, corpus_path=None, out=None):

@@ -122,7 +122,7 @@ class Progress:
         return progress
 
 
-def fit(stage, network, data, recipe, folder, earlier_rows, stop, devices=None):
+def fit(stage, network, data, recipe, folder, earlier_rows, stop, devices=None, kept_epochs=None):
     """Trains `network` and leaves the weights that the recipe keeps in it.
 
     Args:
@@ -134,6 +134,7 @@ def fit(stage, network, data, recipe, folder, earlier_rows, stop, devices=None):
         earlier_rows: rows of history.csv of the stages before.
         stop: function that gives the number of a signal that came, or None.
         devices: `backend.Devices` that share the steps; None for one.
+        kept_epochs: folder for the weights after each epoch (`epoch_weights`), or None.
 
     Returns:
         {"epochs", "best_epoch" (from 1), "best_dev_loss", "seconds"} and the stage's rows of history.csv.
@@ -170,6 +171,8 @@ def fit(stage, network, data, recipe, folder, earlier_rows, stop, devices=None):
                 names = data.dev_names[~np.isfinite(predictions).all(axis=1)]
                 raise gone_wrong("the prediction is no number", names, stage, folder, progress, state)
             row = end_epoch(predictions, data, recipe, progress, state)
+            if kept_epochs:
+                save_weights(network, epoch_weights(kept_epochs, progress.epoch))
         progress.seconds += time.perf_counter() - began
         state.save(progress)
         write_csv(folder / "history.csv", HISTORY_HEADER, earlier_rows + [[stage, *past] for past in progress.history])
@@ -179,6 +182,11 @@ def fit(stage, network, data, recipe, folder, earlier_rows, stop, devices=None):
     state.restore_best()
     summary = {name: asdict(progress)[name] for name in ("best_epoch", "best_dev_loss", "seconds")}
     return {"epochs": progress.epoch, **summary}, [[stage, *past] for past in progress.history]
+
+
+def epoch_weights(folder, epoch):
+    """The weight file of an epoch, from 1, in the folder of those that are kept."""
+    return folder / f"{epoch:03d}.weights.h5"
 
 
 def begin(network, recipe):

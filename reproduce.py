@@ -35,10 +35,11 @@ SESSIONS = (1, 2, 3, 4, 5)
 FOLDS = tuple(f"fold-{session}" for session in SESSIONS)
 # Options of train.py that make each system; those in FUSION_ONLY take their branches from "full".
 SYSTEMS = {
-    "full": (),
+    "full": ("--keep-epochs",),
     "categorical": ("--targets", "categorical"),
     "no-context": ("--no-context",),
     "no-factor": ("--factor", "none"),
+    "paper": ("--variant", "paper"),
 }
 # The same for the causal variant; its branches come from "causal".
 CAUSAL_SYSTEMS = {
@@ -48,7 +49,7 @@ CAUSAL_SYSTEMS = {
     "causal-text": ("--modality", "text"),
     "causal-audio": ("--modality", "audio"),
 }
-FUSION_ONLY = ("no-context", "no-factor", *list(CAUSAL_SYSTEMS)[1:])
+FUSION_ONLY = ("no-context", "no-factor", "paper", *list(CAUSAL_SYSTEMS)[1:])
 CAUSAL_FOLDS = tuple(f"causal-{fold}" for fold in FOLDS)
 # Table 2: one binary network for each emotion and each reading of which part of MELD is the test.
 MELD_EMOTIONS = ("anger", "joy", "neutral", "sadness", "surprise")
@@ -65,6 +66,8 @@ TABLES = {
 }
 EXPERIMENTS = TABLES | {
     "all": ("full", "no-context", "no-factor", "categorical"),
+    "epochs": ("full",),
+    "variants": ("full", "paper"),
     "folds": FOLDS,
     "causal": ("causal", "causal-no-factor", "causal-no-context"),
     "causal-modalities": ("causal", "causal-text", "causal-audio"),
@@ -97,8 +100,9 @@ def parse_arguments(argv=None):
     parser.add_argument(
         "experiment",
         choices=EXPERIMENTS,
-        help="which; folds: each session is the test session once; table2 needs MELD, so `all` leaves it out; causal "
-        "and causal-...: our own variant, not part of `all`",
+        help="which; epochs: the epoch chosen on dev or on the test session; variants: the released network and Figure "
+        "4's; folds: each session is the test session once; table2 needs MELD, so `all` leaves it out; causal and "
+        "causal-...: our own variant. `all` has no variants, folds or causal ones",
     )
     parser.add_argument("--corpus", type=Path, help="corpus file of data.prepare")
     parser.add_argument("--glove", type=Path, help="GloVe text file (default: word vectors start random)")
@@ -165,15 +169,18 @@ def reproduce(arguments):
     systems = EXPERIMENTS[arguments.experiment]
     folders = {system: [run.folder for run in plan if run.system == system] for system in systems}
     results = Results(folders, corpus_path, costs, peers)
-    names = [*TABLES, "beyond"] if arguments.experiment == "all" else [arguments.experiment]
+    with_epochs = [folder for folder in folders.get("full", ()) if (folder / "epochs.csv").exists()]
+    names = [*TABLES, "epochs", "beyond"] if arguments.experiment == "all" else [arguments.experiment]
     written = []
     for name in names:
         missing = [system for system in EXPERIMENTS.get(name, systems) if not folders[system]]
         missing += ["costs"] * (name == "table4" and costs is None)
+        missing += ["full that kept its epochs"] * (name == "epochs" and not with_epochs)
         if missing:
             print(f"{name} is not written: nothing finished of {', '.join(missing)}")
             continue
-        WRITERS[name](results, arguments.out / name)
+        one = Results({"full": with_epochs}, corpus_path) if name == "epochs" else results
+        WRITERS[name](one, arguments.out / name)
         written.append(f"{name}.md")
     if not written:
         raise InputError(f"{arguments.out}: no table has all of its runs; without --finished they are made")
@@ -249,6 +256,7 @@ class Run:
 
     def finish(self, programs):
         """Trains and evaluates, as far as that is not done."""
+        corpus = train.parse_arguments(self.options)[0].corpus
         if not self.trained():
             branches = ("--branches", self.branches) if self.branches else ()
             if (self.folder / "run.json").exists():
@@ -259,9 +267,11 @@ class Run:
                 arguments = (*self.options, "--run", self.folder, *branches)
             programs.run(f"{self.system} seed {self.seed}: training", self.log, "train.py", *arguments)
         if not self.evaluated():
-            corpus = train.parse_arguments(self.options)[0].corpus
             name = f"{self.system} seed {self.seed}: evaluating"
             programs.run(name, self.log, "evaluate.py", self.folder, "--corpus", corpus)
+        if (self.folder / "epochs").is_dir() and not (self.folder / "epochs.csv").exists():
+            name = f"{self.system} seed {self.seed}: evaluating each epoch"
+            programs.run(name, self.log, "evaluate.py", self.folder, "--corpus", corpus, "--epochs")
 
     def trained(self):
         """Whether all stages are there."""

@@ -108,7 +108,7 @@ def parse_arguments(argv=None):
     """The command line.
 
     Returns:
-        (namespace with corpus, glove, run, resume, branches and those of several devices; `Settings`).
+        (namespace with corpus, glove, run, resume, branches, keep_epochs and those of several devices; `Settings`).
     """
     parser = argparse.ArgumentParser(description="Train the paper's model.", argument_default=argparse.SUPPRESS)
     parser.add_argument(
@@ -124,6 +124,11 @@ def parse_arguments(argv=None):
     parser.add_argument("--resume", action="store_true", help="go on with the stopped run in --run, with its settings")
     parser.add_argument(
         "--branches", type=Path, metavar="RUN", help="take text and audio branch from this finished run"
+    )
+    parser.add_argument(
+        "--keep-epochs",
+        action="store_true",
+        help="keep the last stage's weights of every epoch in RUN/epochs, 6 MB each; see evaluate.py --epochs",
     )
     several = parser.add_argument_group(
         "several devices", "share every training step, with the result of one device; needs Keras on JAX"
@@ -164,7 +169,10 @@ def parse_arguments(argv=None):
     problem = impossible(chosen)
     if problem:
         parser.error(problem)
-    defaults = {"corpus": None, "glove": None, "run": None, "resume": False, "branches": None, "given": set(given)}
+    if "keep_epochs" in given and chosen.variant == "causal":
+        parser.error("--keep-epochs: --variant causal averages networks that have epochs of their own")
+    defaults = {"corpus": None, "glove": None, "run": None, "resume": False, "branches": None, "keep_epochs": False}
+    defaults["given"] = set(given)
     return argparse.Namespace(**defaults | several | given), chosen
 
 
@@ -265,6 +273,8 @@ def train(arguments, settings):
             run = read_run(folder)  # again: another train.py may have gone on until now
         else:
             refuse_existing(folder)  # again: another train.py may have begun
+            if arguments.keep_epochs:
+                (folder / "epochs").mkdir()  # tells --resume
             run = describe_run(prepared, corpus_path, arguments, settings)
             write_json(folder / "run.json", run)
         from fit import Stopped
@@ -462,8 +472,8 @@ def run_stages(folder, run, prepared, settings, stop, devices):
         write_json(folder / "scaler.json", prepared.scaler.to_json())
         run["files"]["scaler.json"] = sha256(folder / "scaler.json")
     rows = read_history(folder, run)
-    networks, starts, vectors = {}, {}, {}
-    for stage in stages_of(run["settings"]):
+    networks, starts, vectors, stages = {}, {}, {}, stages_of(run["settings"])
+    for stage in stages:
         branch = stage.split("-")[0]
         # A seed of its own for each network: its start does not depend on which were trained before it.
         keras.utils.set_random_seed(causal.seed_of(stage, settings.seed) * len(STAGES) + STAGES.index(branch))
@@ -484,7 +494,8 @@ def run_stages(folder, run, prepared, settings, stop, devices):
             else:
                 data = stage_data(stage, prepared, network, vectors, settings, run["context_length"])
                 recipe = recipe_of(stage, settings)
-                summary, stage_rows = fit(stage, network, data, recipe, folder, rows, stop, devices)
+                kept = folder / "epochs" if stage == stages[-1] and (folder / "epochs").is_dir() else None
+                summary, stage_rows = fit(stage, network, data, recipe, folder, rows, stop, devices, kept)
                 rows += stage_rows
             write_csv(folder / "history.csv", HISTORY_HEADER, rows)
             save_weights(network, weights)

@@ -1,6 +1,7 @@
 """Many runs with one command: what is planned, what is skipped, refused or resumed, and the tables written from it."""
 
 import csv
+import functools
 import json
 import shutil
 
@@ -12,7 +13,7 @@ import train
 from data.corpus import Corpus, read_corpus, write_corpus
 from data.files import InputError, sha256, write_csv, write_json
 from data.labels import EMOTIONS, split_sessions, vote_shares
-from evaluate import score
+from evaluate import EPOCHS_HEADER, score
 from report import END, System, dialog_draws, difference, disagreement_systems, interval, recognition, system_rows
 from tables import BEGIN, WRITERS, Results, gather
 
@@ -138,7 +139,7 @@ def fabricated_corpus(path):
     )
 
 
-FABRICATED = ("all", "folds", "causal", "causal-folds")
+FABRICATED = ("all", "variants", "folds", "causal", "causal-folds")
 
 
 @pytest.fixture(scope="module")
@@ -150,7 +151,8 @@ def fabricated(tmp_path_factory):
     corpus = read_corpus(path)
     shares = vote_shares(corpus.votes_external, corpus.votes_self)
     rng = np.random.default_rng(1)
-    for run in [run for experiment in FABRICATED for run in planned(experiment, path, out)]:
+    plan = {run.folder: run for experiment in FABRICATED for run in planned(experiment, path, out)}
+    for run in plan.values():
         settings = train.parse_arguments(run.options)[1]
         split = split_sessions(
             corpus.session, settings.train_sessions, (settings.dev_session,), (settings.test_session,)
@@ -162,6 +164,10 @@ def fabricated(tmp_path_factory):
             "predictions_audio": rng.random((len(test), 10)),
         }
         run.folder.mkdir()
+        if run.system == "full":
+            predictions["predictions_best_on_test"] = rng.random((len(test), 10))
+            epochs = [[epoch, 0.2, 0.1 * epoch, 0.1, 0.1, 0.1] for epoch in (4, 5, 6)]
+            write_csv(run.folder / "epochs.csv", EPOCHS_HEADER, epochs)
         for name, values in predictions.items():
             rows = [
                 [utterance, *map(float, row)] for utterance, row in zip(corpus.utterance_id[test], values, strict=True)
@@ -222,8 +228,9 @@ COSTS = {
 }
 
 
-def test_tables_of_the_finished_runs_alone(fabricated, tmp_path, capsys):
+def test_tables_of_the_finished_runs_alone(fabricated, tmp_path, capsys, monkeypatch):
     """One seed of one system and all of another are missing: rows tell how many seeds they have."""
+    monkeypatch.setattr("tables.dialog_draws", functools.partial(dialog_draws, num_draws=200))
     out, corpus = fabricated
     for folder in out.glob("*-seed*"):
         if folder.name not in ("no-context-seed1", "categorical-seed0", "categorical-seed1"):
@@ -240,14 +247,16 @@ def test_tables_of_the_finished_runs_alone(fabricated, tmp_path, capsys):
     assert before == {path: path.read_bytes() for path in tmp_path.rglob("*.json")}
 
 
-def test_tables_show_paper_and_ours(fabricated, tmp_path):
+def test_tables_show_paper_and_ours(fabricated, tmp_path, monkeypatch):
+    monkeypatch.setattr("tables.dialog_draws", functools.partial(dialog_draws, num_draws=200))
     out, corpus = fabricated
     tables = {}
 
     def scored(system):
         return [json.loads((out / f"{system}-seed{seed}" / "results.json").read_text()) for seed in SEEDS]
 
-    for name in (*reproduce.TABLES, "beyond", "folds", "causal", "causal-folds"):  # test_meld.py has table2
+    names = (*reproduce.TABLES, "epochs", "beyond", "variants", "folds", "causal", "causal-folds")
+    for name in names:  # test_meld.py has table2
         systems = reproduce.EXPERIMENTS[name if name in FABRICATED else "all"]
         folders = {system: [out / f"{system}-seed{seed}" for seed in SEEDS] for system in systems}
         WRITERS[name](Results(folders, corpus, COSTS), tmp_path / name)
@@ -271,6 +280,11 @@ def test_tables_show_paper_and_ours(fabricated, tmp_path):
     assert {row["system"]: row["paper"] for row in tables["table1"] if row["score"] == "accuracy"}[
         "MARN (paper only)"
     ] == "44.1"
+    epochs = {(row["system"], row["score"]): row for row in tables["epochs"]}
+    best = epochs["epoch of the highest test accuracy", "accuracy"]
+    assert float(epochs["epoch of the lowest dev loss", "accuracy"]["mean"]) == 100 and float(best["mean"]) < 100
+    assert "test session would choose 6; scored were 3 of 50 epochs, 4 to 6" in (tmp_path / "epochs.md").read_text()
+    assert {row["system"] for row in tables["variants"]} == {"T+A, as released", "T+A, as in Figure 4"}
     precision = {row["system"]: row for row in tables["table5"]}
     assert precision["exciting"]["paper"] == "86.8" and float(precision["exciting"]["mean"]) == 100
     assert precision["fear"]["mean"] == ""  # nobody voted for it

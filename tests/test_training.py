@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,11 +18,12 @@ from conftest import ROOT, run_script
 from data.corpus import read_corpus
 from data.files import InputError, sha256
 from data.labels import EMOTIONS, split_sessions, vote_shares
-from metrics import confusion_matrix
+from evaluate import score_epochs
+from metrics import confusion_matrix, scores
 from train import refuse_existing
 
 # Those that train.py takes for the miniature corpus by itself, but fewer epochs.
-SETTINGS = ("--epochs", 8, "--batch-size", 16, "--learning-rate", 1e-3)
+SETTINGS = ("--epochs", 8, "--batch-size", 16, "--learning-rate", 1e-3, "--keep-epochs")
 RESULT_FILES = (
     "text.weights.h5",
     "audio.weights.h5",
@@ -68,6 +70,48 @@ def test_results_agree_with_the_predictions(trained, miniature):
     assert "made up" in printed and "made up" in results["protocol"]["corpus"]
     assert results["protocol"]["test_session"] == 4 and results["protocol"]["seed"] == 0
     assert (trained / "confusion_matrix.png").stat().st_size > 10_000
+
+
+def test_every_epoch_is_kept_and_scored(trained):
+    """The chosen epoch has the run's own scores; the best on test, whose predictions are written, no lower ones."""
+    done = run_script("evaluate.py", trained, "--epochs")
+    assert done.returncode == 0, done.stderr
+    results, run = (json.loads((trained / name).read_text()) for name in ("results.json", "run.json"))
+    with open(trained / "epochs.csv", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["epoch"]) for row in rows] == list(range(1, 9))
+    fusion = run["stages"]["fusion"]
+    chosen = rows[fusion["best_epoch"] - 1]
+    assert float(chosen["dev_loss"]) == fusion["best_dev_loss"]
+    for name in ("accuracy_9", "weighted_f1_9", "unweighted_accuracy_9", "mean_squared_error"):
+        assert float(chosen[name]) == pytest.approx(results[name], rel=1e-6)
+    ids, best = read_predictions(trained / "predictions_best_on_test.csv")
+    corpus = read_corpus(run["corpus"]["path"])
+    place = {name: number for number, name in enumerate(corpus.utterance_id)}
+    shares = vote_shares(corpus.votes_external, corpus.votes_self)[[place[name] for name in ids]]
+    matrix = confusion_matrix(shares, best)
+    accuracy = scores(matrix, EMOTIONS, without=("other",))["accuracy"]
+    assert accuracy == pytest.approx(max(float(row["accuracy_9"]) for row in rows))
+    assert done.stdout.count("what not to report") == 1 and "lowest dev loss: the run's result" in done.stdout
+
+
+def test_epochs_of_another_run_are_refused(trained, tmp_path):
+    copy = tmp_path / "run"
+    shutil.copytree(trained, copy)
+    best = json.loads((copy / "run.json").read_text())["stages"]["fusion"]["best_epoch"]
+    shutil.copyfile(copy / "epochs" / f"{best % 8 + 1:03d}.weights.h5", copy / "epochs" / f"{best:03d}.weights.h5")
+    with pytest.raises(InputError, match=f"{best:03d}.weights.h5: is not what the run has kept"):
+        score_epochs(copy)
+    shutil.rmtree(copy / "epochs")
+    with pytest.raises(InputError, match="no epochs were kept; train it with train.py --keep-epochs"):
+        score_epochs(copy)
+
+
+def read_predictions(path):
+    """Utterance ids, and (N, C) predictions."""
+    with open(path, encoding="utf-8", newline="") as file:
+        rows = list(csv.reader(file))[1:]
+    return [row[0] for row in rows], np.array([row[1:] for row in rows], "float64")
 
 
 def test_run_folder_says_what_made_it(trained, miniature):
@@ -159,7 +203,7 @@ def test_stopped_and_killed_run_ends_with_the_same_bytes(trained, miniature, tmp
 
 def assert_same_run(folder, whole):
     """Weights, history, vocabulary and scaler byte for byte; best epochs; and nothing left of what was killed."""
-    for name in RESULT_FILES:
+    for name in (*RESULT_FILES, *(path.relative_to(whole) for path in (whole / "epochs").glob("*"))):
         assert (folder / name).read_bytes() == (whole / name).read_bytes(), name
     stages = [json.loads((path / "run.json").read_text())["stages"] for path in (folder, whole)]
     for summaries in stages:
