@@ -3,11 +3,14 @@
 Keras takes TensorFlow unless the environment variable KERAS_BACKEND says "jax" or "torch".
 """
 
+import hashlib
 import logging
 import os
 import platform
 import socket
 import time
+
+import numpy as np
 
 from data.files import InputError
 
@@ -77,7 +80,7 @@ class Devices:
     def __init__(self, per_process=1, processes=1, process=0, coordinator=None):
         self.processes, self.process = processes, process
         self.total = per_process * processes
-        self._distribution = None
+        self._distribution, self._used = None, None
         if self.total > 1:
             self._begin(per_process, coordinator)
 
@@ -106,7 +109,8 @@ class Devices:
         if self.processes > 1 and len(found) > self.total:
             each = len(found) // self.processes
             raise InputError(f"{len(found)} devices: several processes need all of them, so give --devices {each}")
-        self._distribution = _data_parallel(found[: self.total])
+        self._used = found[: self.total]
+        self._distribution = _data_parallel(self._used)
         keras.distribution.set_distribution(self._distribution)
 
     def part(self, batch, targets):
@@ -136,13 +140,44 @@ class Devices:
         if self.processes == 1:
             return stop
 
-        def agreed():
-            import numpy as np
-            from jax.experimental import multihost_utils
+        return lambda: int(self._of_all(np.int32(stop() or 0)).max()) or None
 
-            return int(np.max(multihost_utils.process_allgather(np.int32(stop() or 0)))) or None
+    def check_agreement(self, facts):
+        """Makes sure that all processes are about to do the same; all must call it.
 
-        return agreed
+        Args:
+            facts: {name: text}, with the same names in every process.
+
+        Raises:
+            InputError: a text differs in one of the processes; in all of them.
+        """
+        if self.processes == 1:
+            return
+        digests = [list(hashlib.sha256(text.encode()).digest()) for text in facts.values()]
+        of_all = self._of_all(np.array(digests, "uint8"))  # (processes, facts, 32)
+        differing = [name for place, name in enumerate(facts) if (of_all[:, place] != of_all[0, place]).any()]
+        if differing:
+            raise InputError(
+                f"the processes differ in {', '.join(differing)}; give all the same options and files, and to go on, "
+                "copies of one run folder: RUN, RUN-process-1, ..."
+            )
+
+    def newest_common(self, numbers):
+        """The largest of at most two numbers from 0 that every process has, or None; all must call it."""
+        if self.processes > 1:
+            of_all = self._of_all(np.array([*numbers, -1, -1][:2], "int32"))  # (processes, 2)
+            numbers = [number for number in numbers if (of_all == number).any(axis=1).all()]
+        return max(numbers, default=None)
+
+    def _of_all(self, array):
+        """(processes, ...) what each process gives."""
+        from jax.experimental import multihost_utils
+
+        return np.asarray(multihost_utils.process_allgather(array))
+
+    def describe(self):
+        """`describe_device`, of several devices those that share the steps."""
+        return describe_device() | ({"devices": self._used} if self._used else {})
 
 
 def _wait_for(coordinator, patience=300):

@@ -146,7 +146,8 @@ def fit(stage, network, data, recipe, folder, earlier_rows, stop, devices=None, 
     begin(network, recipe)
     devices = devices or backend.Devices()
     state = StageState(stage, network, folder)
-    progress = state.load()
+    progress = state.load(devices.newest_common)
+    devices.check_agreement({"epoch and step": f"{progress.epoch} {progress.step}"})
     board = TensorBoard(folder / "tensorboard" / stage, progress.epoch)
     bar = Bar(stage, recipe.epochs)
     while progress.epoch < recipe.epochs and not out_of_patience(progress, recipe.patience):
@@ -284,15 +285,19 @@ class StageState:
         save_arrays(self.paths[progress.saves % 2], arrays, progress=text, sha256=_digest(arrays, text))
         progress.saves += 1
 
-    def load(self):
-        """Takes up the newest state that is whole; a fresh start where there is none."""
+    def load(self, newest=None):
+        """Takes up the newest state that is whole; a fresh start where there is none.
+
+        `newest` is `backend.Devices.newest_common` of the devices that train.
+        """
         there = [path for path in self.paths if path.exists()]
-        found = [state for path in there if (state := self._read(path))]
-        if not found:
+        found = {state[0].saves: state for path in there if (state := self._read(path))}
+        chosen = (newest or backend.Devices().newest_common)(list(found))
+        if chosen is None:
             if there:
                 print(f"no whole state is left: {self.stage} begins again", file=sys.stderr)
             return Progress()
-        progress, arrays = max(found, key=lambda state: state[0].saves)
+        progress, arrays = found[chosen]
         if progress.saves and len(there) == 1:
             print(f"one of the two states is missing, {there[0]} is used", file=sys.stderr)
         for name, variable in self._variables().items():

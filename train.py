@@ -12,6 +12,7 @@ import contextlib
 import csv
 import dataclasses
 import fcntl
+import json
 import platform
 import re
 import signal
@@ -255,13 +256,23 @@ def train(arguments, settings):
     arguments.run = arguments.run or Path("runs") / f"{corpus_path.stem}-{settings.variant}-seed{settings.seed}"
     folder = own_folder(arguments)
     if not arguments.resume:
-        refuse_existing(folder)
+        refuse_existing(folder, arguments.run)
     if arguments.resume:
         for path, begun in ((corpus_path, run["corpus"]), (arguments.glove, run["glove"])):
             if begun and sha256(path) != begun["sha256"]:
                 raise InputError(f"{path}: is not the file that the run began with (SHA-256 differs)")
     prepared = prepare(corpus_path, arguments.glove, settings)
     devices = backend.Devices(arguments.devices, arguments.processes, arguments.process, arguments.coordinator)
+    if not arguments.resume:
+        run = describe_run(prepared, corpus_path, arguments, settings, devices)
+    devices.check_agreement(
+        {
+            "settings": json.dumps(run["settings"]),
+            "corpus": run["corpus"]["sha256"],
+            "GloVe file": (run["glove"] or {}).get("sha256", ""),
+            "finished stages": json.dumps({stage: run["files"].get(f"{stage}.weights.h5") for stage in run["stages"]}),
+        }
+    )
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -272,10 +283,9 @@ def train(arguments, settings):
         if arguments.resume:
             run = read_run(folder)  # again: another train.py may have gone on until now
         else:
-            refuse_existing(folder)  # again: another train.py may have begun
+            refuse_existing(folder, arguments.run)  # again: another train.py may have begun
             if arguments.keep_epochs:
                 (folder / "epochs").mkdir()  # tells --resume
-            run = describe_run(prepared, corpus_path, arguments, settings)
             write_json(folder / "run.json", run)
         from fit import Stopped
 
@@ -296,14 +306,16 @@ def own_folder(arguments):
     return arguments.run.with_name(name) if arguments.process else arguments.run
 
 
-def refuse_existing(folder):
-    """Refuses a folder that holds anything but the lock of a run that never began.
+def refuse_existing(folder, run=None):
+    """Refuses a folder that holds anything but the lock of a run that never began; `run` is --run, if it is another.
 
     Raises:
         InputError: says so.
     """
     if folder.exists() and (not folder.is_dir() or any(path.name[0] != "." for path in folder.iterdir())):
-        raise InputError(f"{folder}: exists already; choose another --run, or go on with it: --run {folder} --resume")
+        raise InputError(
+            f"{folder}: exists already; choose another --run, or go on with it: --run {run or folder} --resume"
+        )
 
 
 def miniature_corpus():
@@ -412,7 +424,7 @@ def prepare(corpus_path, glove_path, settings):
     )
 
 
-def describe_run(prepared, corpus_path, arguments, settings):
+def describe_run(prepared, corpus_path, arguments, settings, devices):
     """run.json before training: all that decides the result."""
     from checkpoint import RUN_FORMAT, RUN_FORMAT_VERSION
 
@@ -441,7 +453,7 @@ def describe_run(prepared, corpus_path, arguments, settings):
             "python": platform.python_version(),
             **{name: found for name in packages if (found := _version(name))},
         },
-        **backend.describe_device(),
+        **devices.describe(),
         "stages": {},
         "files": {},
     }

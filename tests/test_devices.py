@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 from conftest import ROOT, run_script
 
+from backend import Devices
 from data.contexts import context_rows, with_absent_packs
+from data.files import InputError
 
 needs_jax = pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="jax is not installed")
 
@@ -35,7 +37,8 @@ hidden = keras.layers.BatchNormalization()(hidden)
 network = keras.Model({"audio": rows[0], "text": rows[1], **packs}, keras.layers.Dense(4)(hidden))
 network.compile(keras.optimizers.SGD(0.05), "mse", jit_compile=True)
 rng = np.random.default_rng(0)
-contexts = [rng.normal(size=(2, height, 6)).astype("float32") for height in rng.integers(1, 20, 23)]
+heights = [*rng.integers(1, 20, 8)] * 2 + [*rng.integers(1, 20, 7)]  # the same shape twice: JAX compiles it once
+contexts = [rng.normal(size=(2, height, 6)).astype("float32") for height in heights]
 targets = rng.dirichlet(np.ones(4), 23).astype("float32")
 found = {}
 for step, chosen in enumerate((range(8), range(8, 16), range(16, 23))):
@@ -102,6 +105,33 @@ def moving_variances(path):
         file.visititems(lambda name, item: found.append(item[()]) if name.endswith("moving_variance") else None)
     assert found
     return np.concatenate(found)
+
+
+def processes(*of_others):
+    """`Devices` of process 0, whose gathering gives what the other processes would."""
+    devices, given = Devices(), iter(of_others)
+    devices.processes = 2
+    devices._of_all = lambda array: np.stack([array, next(given, array)])
+    return devices
+
+
+def test_processes_that_differ_are_refused_and_go_on_from_a_common_state():
+    facts = {"settings": '{"seed": 0}', "corpus": "a" * 64}
+    processes().check_agreement(facts)
+    sent = []
+    devices = processes()
+    devices._of_all = lambda array: sent.append(array) or np.stack([array, array])
+    devices.check_agreement(facts | {"corpus": "b" * 64})
+    with pytest.raises(InputError, match="the processes differ in corpus; give all the same"):
+        processes(*sent).check_agreement(facts)
+    for mine, others, expected in (
+        ([6, 7], [5, 6], 6),
+        ([7, 6], [7, 6], 7),
+        ([3], [2, -1], None),
+        ([], [-1, -1], None),
+    ):
+        assert processes(np.array(others)).newest_common(mine) == expected
+    assert Devices().newest_common([2, 3]) == 3 and Devices().newest_common([]) is None
 
 
 def test_absent_packs_are_empty():

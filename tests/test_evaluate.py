@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from test_model import write_released_file
 
+import backend
 import train
 from baselines import BC_LSTM_UNITS, bc_lstm, context_vectors
 from checkpoint import build_networks, load_checkpoint, save_weights
@@ -36,7 +37,7 @@ def write_untrained_run(folder, corpus_path, **settings):
     settings = train.Settings(epochs=1, **settings)
     prepared = train.prepare(corpus_path, None, settings)
     arguments = argparse.Namespace(glove=None, branches=None)
-    run = train.describe_run(prepared, corpus_path, arguments, settings)
+    run = train.describe_run(prepared, corpus_path, arguments, settings, backend.Devices())
     folder.mkdir()
     keras.utils.set_random_seed(0)
     files = {"vocabulary.json": prepared.vocabulary, "scaler.json": prepared.scaler and prepared.scaler.to_json()}

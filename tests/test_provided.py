@@ -1,0 +1,46 @@
+"""The provided checkpoints are whole, small, and what their cards say."""
+
+import json
+
+import numpy as np
+import pytest
+from conftest import ROOT, run_script
+
+from checkpoint import load_checkpoint
+from data.files import sha256
+
+PROVIDED = sorted(path.parent for path in (ROOT / "checkpoints").glob("*/run.json"))
+
+
+def test_both_are_there():
+    assert [folder.name for folder in PROVIDED] == ["iemocap-causal", "iemocap-released"]
+
+
+@pytest.mark.parametrize("folder", PROVIDED, ids=lambda folder: folder.name)
+def test_card_and_files_agree(folder):
+    card, run = (folder / "README.md").read_text(encoding="utf-8"), json.loads((folder / "run.json").read_text())
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 25e6
+    for name, digest in run["files"].items():
+        assert sha256(folder / name) == digest and f"{digest}  {name}" in card
+    results = json.loads((folder / "results.json").read_text())
+    assert results["protocol"]["weights_sha256"].items() <= run["files"].items() | starts_of(results)
+    for emotion, row in zip(results["emotions"], results["confusion_matrix"], strict=True):
+        assert f"| {emotion} | {' | '.join(map(str, row))} |" in card
+    recogniser, rng = load_checkpoint(folder), np.random.default_rng(0)
+    features = rng.normal(size=(3, len(recogniser.audio_names)))
+    shares = recogniser.predict_dialog(["hello", "well", "no"], features, ["F", "M", "F"], [0, 1, 2], [0.9, 1.9, 2.9])
+    assert shares.shape == (3, 10) and np.isfinite(shares).all() and np.abs(shares.sum(axis=1) - 1).max() < 0.5
+
+
+def starts_of(results):
+    """Weights that were training's start alone and are not provided."""
+    return {item for item in results["protocol"]["weights_sha256"].items() if "-start." in item[0]}
+
+
+@pytest.mark.parametrize("folder", PROVIDED, ids=lambda folder: folder.name)
+def test_the_real_corpus_gives_the_cards_confusion_matrix(folder, shared, tmp_path):
+    corpus = shared / "iemocap" / "iemocap.h5"
+    done = run_script("evaluate.py", folder, "--corpus", corpus, "--out", tmp_path)
+    assert done.returncode == 0, done.stderr
+    found, card = (json.loads((path / "results.json").read_text()) for path in (tmp_path, folder))
+    assert found["confusion_matrix"] == card["confusion_matrix"] and found["accuracy_9"] == card["accuracy_9"]
