@@ -463,17 +463,17 @@ def five_folds(results, path):
 
 def beyond_the_paper(results, path):
     """Scores that the paper does not have, mean and standard deviation over seeds."""
-    header = ["", *(name for name in BEYOND)]
+    header = ["", "seeds", *BEYOND]
     stages = {"T": ("full", "text"), "A": ("full", "audio")}
     stages |= {TABLE_3_NAMES.get(system, system): (system, "fusion") for system in results.folders}
     digits, shown = [], []
     for name, (system, stage) in stages.items():
         per_seed = [seed if stage == "fusion" else seed["branches"][stage] for seed in results.of(system)]
         values = np.array([[_at(seed, keys) for keys in BEYOND.values()] for seed in per_seed], "float64")
-        digits.append([name, *values.mean(axis=0).tolist()])
+        digits.append([name, len(values), *values.mean(axis=0).tolist()])
         deviations = values.std(axis=0, ddof=1) if len(values) > 1 else np.full(len(BEYOND), np.nan)
         cells = zip(values.mean(axis=0), deviations, strict=True)
-        shown.append([name, *(_mean_and_deviation(mean, deviation) for mean, deviation in cells)])
+        shown.append([name, len(values), *(_mean_and_deviation(mean, deviation) for mean, deviation in cells)])
     notes = [
         "Mean ± standard deviation over seeds, as shares of one. JS: mean Jensen-Shannon distance of vote and "
         "prediction, base 2, negative outputs set to 0 and rows scaled to sum to one. Calibration error: of the top "
@@ -570,7 +570,7 @@ def gather(folders, into):
     """Writes RESULTS.md, results/*.csv and the README's table; gives the names of the tables.
 
     Raises:
-        InputError: no folder has a table.
+        InputError: no folder has a table, or the project would get those of a made-up corpus.
     """
     found = {}
     for name in WRITERS:
@@ -579,6 +579,9 @@ def gather(folders, into):
             found[name] = path
     if not found:
         raise InputError(f"{', '.join(map(str, folders))}: no table in there; reproduce.py writes them")
+    for path in found.values():
+        if into == HERE and "made up" in path.read_text(encoding="utf-8").partition("\n")[0]:
+            raise InputError(f"{path}: is of a made-up corpus, and would stand in README.md; give another --into")
     (into / "results").mkdir(exist_ok=True)
     for name in set(WRITERS) - set(found):  # earlier tables, of other runs
         (into / "results" / f"{name}.csv").unlink(missing_ok=True)

@@ -15,7 +15,7 @@ from data.files import InputError, sha256, write_csv, write_json
 from data.labels import EMOTIONS, split_sessions, vote_shares
 from evaluate import EPOCHS_HEADER, score
 from report import END, System, dialog_draws, difference, disagreement_systems, interval, recognition, system_rows
-from tables import BEGIN, WRITERS, Results, gather
+from tables import BEGIN, HERE, WRITERS, Results, gather
 
 SEEDS = [0, 1]
 
@@ -324,6 +324,9 @@ def test_tables_are_gathered(tmp_path):
     assert "| 1 | 51.6 / 49.8 [45.0, 54.0] |" in readme
     with pytest.raises(InputError, match="no table"):
         gather([tmp_path / "results"], tmp_path)
+    (tmp_path / "a" / "causal.md").write_text("# Ours, on miniature (made up)\n")
+    with pytest.raises(InputError, match="causal.md: is of a made-up corpus"):
+        gather([tmp_path / "a"], HERE)
 
 
 def test_bootstrap_draws_whole_dialogs():
