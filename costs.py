@@ -182,17 +182,18 @@ def seconds_per_epoch(network, inputs, targets, batch_size):
     """
     from data.contexts import shuffled_batches
 
-    compile_as_paper(network)
+    begin_as_trained(network)
     batches = shuffled_batches(len(targets), batch_size, np.random.default_rng(0))
     seconds_of_steps(network, inputs, targets, batches[:_WARM_UP_BATCHES])
     return seconds_of_steps(network, inputs, targets, batches)
 
 
-def compile_as_paper(network):
-    """Gives a network that is to be timed the paper's optimizer and loss."""
-    import keras
+def begin_as_trained(network, **settings):
+    """Gives a network that is to be timed what train.py gives a fusion of these settings: optimizer, loss, tracing."""
+    import fit
+    import train
 
-    network.compile(keras.optimizers.Adam(1e-4, epsilon=1e-8), "mean_squared_error", jit_compile=False)
+    fit.begin(network, train.recipe_of("fusion", train.Settings(**settings)))
 
 
 def seconds_of_steps(network, inputs, targets, batches):

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 import backend
-from costs import compile_as_paper, seconds_of_steps
+from costs import begin_as_trained, seconds_of_steps
 from data.files import InputError, read_json, write_json, write_text
 from report import markdown_table, write_between
 
@@ -113,7 +113,7 @@ def timed_epochs(network, inputs, num, epochs=2):
     """Seconds of each epoch of training on N samples in batches of 64; the first one traces."""
     from data.contexts import shuffled_batches
 
-    compile_as_paper(network)
+    begin_as_trained(network)
     orders = [shuffled_batches(num, BATCH_SIZE, np.random.default_rng([0, epoch])) for epoch in range(epochs)]
     wanted = targets(num)
     return [seconds_of_steps(network, inputs, wanted, batches) for batches in orders]
@@ -224,7 +224,7 @@ def in_turn(systems, num, steps, rounds=5):
 
     wanted, seconds = targets(num), {name: [] for name in systems}
     for network, _ in systems.values():
-        compile_as_paper(network)
+        begin_as_trained(network)
     batches = shuffled_batches(num, BATCH_SIZE, np.random.default_rng([0, 0]))[:steps]
     for _ in range(1 + rounds):
         for name, (network, inputs) in systems.items():
@@ -236,8 +236,6 @@ def in_turn(systems, num, steps, rounds=5):
 
 def causal():
     """An epoch of the causal variant: whole dialogs, four to a step."""
-    import keras
-
     import causal as variant
     from data.contexts import dialog_rows, side_by_side, similar_length_batches
     from model import fusion_network
@@ -245,7 +243,7 @@ def causal():
     audio, text, speaker, dialogs = whole_dialogs(TRAIN)
     sizes, wanted = np.array(dialog_lengths(TRAIN)), targets(len(audio))
     network = fusion_network("causal", activation="softmax")
-    network.compile(keras.optimizers.AdamW(1e-3), "categorical_crossentropy", jit_compile=False)
+    begin_as_trained(network, variant="causal", **variant.DEFAULTS)
     for epoch in range(4):
         began = time.perf_counter()
         batches = similar_length_batches(sizes, variant.DEFAULTS["batch_size"], np.random.default_rng([0, epoch]))
@@ -268,7 +266,7 @@ def context_length():
         for length in LENGTHS:
             keras.backend.clear_session()
             network = fusion_network(variant, context_length=length)
-            network.compile("adam", "mean_squared_error", jit_compile=False)
+            begin_as_trained(network, variant=variant)
             audio, text = rng.normal(size=(2, 2, length, 200)).astype("float32")
             if variant == "released":
                 batch, wanted = context_rows(list(audio), list(text), length), targets(2)
