@@ -3,6 +3,7 @@
 Keras takes TensorFlow unless the environment variable KERAS_BACKEND says "jax" or "torch".
 """
 
+import contextlib
 import hashlib
 import logging
 import os
@@ -73,8 +74,7 @@ class Devices:
         coordinator: HOST:PORT of process 0, where the processes meet; None for a single process.
 
     Raises:
-        InputError: Keras does not run on JAX, there are fewer devices, or process 0 is not there. If the others do not
-            come to process 0, JAX itself ends it after five minutes.
+        InputError: Keras does not run on JAX, there are fewer devices, or not all processes come within five minutes.
     """
 
     def __init__(self, per_process=1, processes=1, process=0, coordinator=None):
@@ -96,8 +96,7 @@ class Devices:
         jax.config.update("jax_num_cpu_devices", per_process)
         if self.processes > 1:
             jax.config.update("jax_cpu_collectives_implementation", "gloo")
-            if self.process:
-                _wait_for(coordinator)  # JAX would end the program if nobody is there
+            _meet(coordinator, self.processes, self.process)
             try:
                 keras.distribution.initialize(coordinator, self.processes, self.process)
             except RuntimeError as error:
@@ -180,21 +179,57 @@ class Devices:
         return describe_device() | ({"devices": self._used} if self._used else {})
 
 
-def _wait_for(coordinator, patience=300):
-    """Returns when somebody listens at HOST:PORT.
+def _meet(coordinator, processes, process, patience=300):
+    """Returns when all processes are there: JAX would end the program, with a stack trace, if one did not come.
+
+    Process 0 listens at the port that JAX takes afterwards; the others tell it their number and wait for its word.
 
     Raises:
-        InputError: nobody does after `patience` seconds, or there is no such host.
+        InputError: not all have come after `patience` seconds, the port is taken, or there is no such host.
     """
     host, _, port = coordinator.rpartition(":")
     end = time.monotonic() + patience
+    if process:
+        _call(coordinator, (host, int(port)), process, end)
+        return
+    connections = {}
+    try:
+        with socket.create_server(("", int(port))) as server:
+            while len(connections) < processes - 1:
+                server.settimeout(max(0.1, end - time.monotonic()))
+                connection, _ = server.accept()
+                connection.settimeout(5)
+                try:
+                    connections[int(connection.recv(16))] = connection
+                except (OSError, ValueError):  # a stranger
+                    connection.close()
+    except TimeoutError as error:
+        missing = ", ".join(str(other) for other in range(1, processes) if other not in connections)
+        raise InputError(
+            f"--coordinator {coordinator}: after {patience} seconds process {missing} has not come; start it with the "
+            "same options but its own --process, and this one again"
+        ) from error
+    except OSError as error:
+        raise InputError(f"--coordinator {coordinator}: cannot listen there ({error}); take another port") from error
+    for connection in connections.values():
+        with contextlib.suppress(OSError), connection:
+            connection.sendall(b"all")
+
+
+def _call(coordinator, address, process, end):
+    """Tells process 0 that this one is there, and returns when all are and JAX listens in its stead."""
+    told = False
     while True:
         try:
-            socket.create_connection((host, int(port)), timeout=5).close()
-            return
+            with socket.create_connection(address, timeout=5) as connection:
+                if told:
+                    return
+                connection.sendall(str(process).encode())
+                connection.settimeout(max(0.1, end - time.monotonic()))
+                told = connection.recv(3) == b"all"
         except OSError as error:
             if time.monotonic() > end or isinstance(error, socket.gaierror):
-                raise InputError(f"--coordinator {coordinator}: process 0 is not there ({error})") from error
+                raise InputError(f"--coordinator {coordinator}: the other processes are not there ({error})") from error
         time.sleep(0.5)
 
 

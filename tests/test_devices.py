@@ -1,18 +1,22 @@
 """Several devices and several processes train as one device does; both need JAX and skip without it."""
 
+import contextlib
 import csv
 import importlib.util
 import os
 import socket
 import subprocess
 import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import h5py
 import numpy as np
 import pytest
 from conftest import ROOT, run_script
 
-from backend import Devices
+from backend import Devices, _meet
 from data.contexts import context_rows, with_absent_packs
 from data.files import InputError
 
@@ -132,6 +136,45 @@ def test_processes_that_differ_are_refused_and_go_on_from_a_common_state():
     ):
         assert processes(np.array(others)).newest_common(mine) == expected
     assert Devices().newest_common([2, 3]) == 3 and Devices().newest_common([]) is None
+
+
+def test_processes_meet_or_name_who_is_missing():
+    with socket.create_server(("", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(InputError, match="cannot listen there"):
+            _meet(f"localhost:{port}", 2, 0, patience=1)
+    # As JAX will, somebody listens at the port after the meeting.
+    afterwards = threading.Event()
+
+    def first():
+        _meet(f"localhost:{port}", 3, 0, patience=20)
+        with socket.create_server(("", port)):
+            afterwards.wait(20)
+
+    with ThreadPoolExecutor() as pool:
+        running = pool.submit(first)
+        stranger = _connected(port)
+        stranger.sendall(b"GET /")
+        others = [pool.submit(_meet, f"localhost:{port}", 3, process, patience=20) for process in (1, 2)]
+        for other in others:
+            other.result()
+        afterwards.set()
+        running.result()
+        stranger.close()
+        alone = pool.submit(_meet, f"localhost:{port}", 3, 0, patience=3)
+        late = pool.submit(_meet, f"localhost:{port}", 3, 2, patience=1)
+        with pytest.raises(InputError, match="after 3 seconds process 1 has not come"):
+            alone.result()
+        with pytest.raises(InputError, match="the other processes are not there"):
+            late.result()
+
+
+def _connected(port):
+    """A connection to a port where somebody will listen soon."""
+    while True:
+        with contextlib.suppress(ConnectionRefusedError):
+            return socket.create_connection(("localhost", port), timeout=5)
+        time.sleep(0.05)
 
 
 def test_absent_packs_are_empty():
