@@ -10,7 +10,7 @@ reproduce: .venv/ready  ## the whole job on the made-up miniature corpus
 	$(BIN)/python evaluate.py runs/miniature
 
 test: .venv/ready-dev lint  ## linter and test suite
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 stress: .venv/ready-dev  ## random kills and thousands of fuzz cases; says what it compared
 	$(BIN)/python -m pytest -s -m "stress or fuzz" --hypothesis-profile stress --hypothesis-show-statistics

@@ -23,6 +23,14 @@ ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"  # real data of the maintainers; tests that need it skip without
 
 
+LONGEST = ("test_training", "test_devices", "test_causal", "test_model")
+
+
+def pytest_collection_modifyitems(items):
+    """The files that take longest go first, so that processes that share the suite end at about the same time."""
+    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
+
+
 @pytest.fixture
 def shared():
     """The folder of real data; skips where it is missing."""
