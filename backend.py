@@ -185,12 +185,13 @@ def _meet(coordinator, processes, process, patience=300):
     Process 0 listens at the port that JAX takes afterwards; the others tell it their number and wait for its word.
 
     Raises:
-        InputError: not all have come after `patience` seconds, the port is taken, or there is no such host.
+        InputError: not all have come after `patience` seconds, one counts other --processes, the port is taken, or
+            there is no such host.
     """
     host, _, port = coordinator.rpartition(":")
     end = time.monotonic() + patience
     if process:
-        _call(coordinator, (host, int(port)), process, end)
+        _call(coordinator, (host, int(port)), f"{process} of {processes}", end)
         return
     connections = {}
     try:
@@ -200,7 +201,11 @@ def _meet(coordinator, processes, process, patience=300):
                 connection, _ = server.accept()
                 connection.settimeout(5)
                 try:
-                    connections[int(connection.recv(16))] = connection
+                    other, count = map(int, connection.recv(32).split(b" of "))
+                    if count != processes:
+                        connection.sendall(b"not")
+                        raise InputError(f"--processes {processes}: process {other} was started with {count}")
+                    connections[other] = connection
                 except (OSError, ValueError):  # a stranger
                     connection.close()
     except TimeoutError as error:
@@ -216,17 +221,20 @@ def _meet(coordinator, processes, process, patience=300):
             connection.sendall(b"all")
 
 
-def _call(coordinator, address, process, end):
-    """Tells process 0 that this one is there, and returns when all are and JAX listens in its stead."""
+def _call(coordinator, address, name, end):
+    """Tells process 0 which one is there, and returns when all are and JAX listens in its stead."""
     told = False
     while True:
         try:
             with socket.create_connection(address, timeout=5) as connection:
                 if told:
                     return
-                connection.sendall(str(process).encode())
+                connection.sendall(name.encode())
                 connection.settimeout(max(0.1, end - time.monotonic()))
-                told = connection.recv(3) == b"all"
+                answer = connection.recv(3)
+                if answer == b"not":
+                    raise InputError(f"--processes: process {name} is this one, but process 0 counts other --processes")
+                told = answer == b"all"
         except OSError as error:
             if time.monotonic() > end or isinstance(error, socket.gaierror):
                 raise InputError(f"--coordinator {coordinator}: the other processes are not there ({error})") from error

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 import backend
-from data.files import InputError, read_json, write_csv, write_json
+from data.files import InputError, made_folder, read_json, write_csv, write_json
 from data.labels import (
     EMOTIONS,
     categorical_targets,
@@ -124,7 +124,6 @@ def baselines(run, corpus=None, out=None, systems=tuple(GRIDS), seeds=None, ties
     Raises:
         InputError: no such branches, corpus and run do not fit, or a result folder holds something else.
     """
-    from evaluate import made_folder
 
     backend.make_deterministic()
     task = prepare(run, corpus, ties)

@@ -38,6 +38,9 @@ def main():
     except (InputError, OSError) as error:  # an OSError names its file
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted; nothing is written", file=sys.stderr)
+        sys.exit(130)
 
 
 def costs(run_folder, corpus_path=None):

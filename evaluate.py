@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 
 import backend
-from data.files import InputError, sha256, write_csv, write_json
+from data.files import InputError, made_folder, sha256, write_csv, write_json
 from data.labels import name_of_test, split_of, task_of, vote_shares, without_votes
 
 
@@ -26,7 +26,9 @@ def main():
     parser = argparse.ArgumentParser(description="Score a finished run on its test session.")
     parser.add_argument("run", type=Path, help="run folder of train.py, or a provided checkpoint")
     parser.add_argument("--corpus", type=Path, help="corpus file; default: the file that the run was trained on")
-    parser.add_argument("--out", type=Path, help="folder for the results; default: the run folder")
+    parser.add_argument(
+        "--out", type=Path, help="folder for the results; default: the run folder, for a provided checkpoint runs/NAME"
+    )
     instead = parser.add_mutually_exclusive_group()
     instead.add_argument(
         "--released-weights",
@@ -56,6 +58,9 @@ def main():
     except (InputError, OSError) as error:  # an OSError names its file
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted; the same command begins again", file=sys.stderr)
+        sys.exit(130)
 
 
 def evaluate(run_folder, corpus_path=None, out=None, released_weights=None):
@@ -64,7 +69,7 @@ def evaluate(run_folder, corpus_path=None, out=None, released_weights=None):
     Args:
         run_folder: of a finished run.
         corpus_path: corpus file; None for the one of the run.
-        out: folder for the results; None for the run folder, or its folder "released-weights".
+        out: folder for the results; None for `home_of_results`, or its folder "released-weights".
         released_weights: weight file of the authors' fusion network to take in place of the run's, or None.
 
     Returns:
@@ -80,8 +85,8 @@ def evaluate(run_folder, corpus_path=None, out=None, released_weights=None):
     run, settings = recogniser.run, recogniser.run["settings"]
     if released_weights:
         recogniser = with_released_fusion(recogniser, run_folder, released_weights)
-        out = out or Path(run_folder) / "released-weights"
-    out = made_folder(out or run_folder)
+        out = out or home_of_results(run_folder, run) / "released-weights"
+    out = made_folder(out or home_of_results(run_folder, run))
     shares, split, test = labelled(corpus, settings)
     predictions = recogniser.predict_corpus(corpus, test)
     final_stage = recogniser.final_stage
@@ -116,6 +121,12 @@ def evaluate(run_folder, corpus_path=None, out=None, released_weights=None):
             "confusion_matrix.pdf",
         ]
     )
+
+
+def home_of_results(run_folder, run):
+    """The run folder; for a provided checkpoint, whose own results are part of it, a folder of its name under runs/."""
+    folder = Path(run_folder)
+    return Path("runs") / folder.resolve().name if "results.json" in run["files"] else folder
 
 
 def labelled(corpus, settings):
@@ -157,7 +168,7 @@ def score_epochs(run_folder, corpus_path=None, out=None):
     same = epoch_weights(run_folder / "epochs", chosen)
     if chosen not in kept or sha256(same) != run["files"][f"{stage}.weights.h5"]:
         raise InputError(f"{same}: is not what the run has kept as its best epoch; the epochs are of another run")
-    out = made_folder(out or run_folder)
+    out = made_folder(out or home_of_results(run_folder, recogniser.run))
     dev_loss = {row[1]: row[3] for row in read_history(run_folder, run) if row[0] == stage}
     shares, _, test = labelled(corpus, run["settings"])
     rows, best = [], None
@@ -211,7 +222,7 @@ def explain(run_folder, utterance_id, corpus_path=None, out=None):
         raise InputError(f"{run_folder}: has a {recogniser.final_stage} branch alone, hence no attention over a dialog")
     if utterance_id not in corpus.utterance_id:
         raise InputError(f"no utterance '{utterance_id}' in the corpus; the first is {corpus.utterance_id[0]}")
-    out = made_folder(out or run_folder)
+    out = made_folder(out or home_of_results(run_folder, recogniser.run))
     place = int((corpus.utterance_id == utterance_id).argmax())
     first = dialog_slices(corpus.dialog_id)[str(corpus.dialog_id[place])].start
     context = corpus.take(slice(first if recogniser.run["settings"]["context"] else place, place + 1))
@@ -240,20 +251,6 @@ def load(run_folder, corpus_path=None):
     corpus = task_of(read_corpus(corpus_path), recogniser.run["settings"])
     check_corpus_fits(recogniser.run, corpus, corpus_path)
     return recogniser, corpus, corpus_path
-
-
-def made_folder(path):
-    """The folder, made if need be.
-
-    Raises:
-        InputError: it cannot be made.
-    """
-    path = Path(path)
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be made ({error.strerror})") from error
-    return path
 
 
 def with_released_fusion(recogniser, run_folder, path):

@@ -7,6 +7,7 @@ whose label or whose prediction ties are left out, argmax against argmax. Letter
 
 import numpy as np
 
+from data.files import InputError
 from data.labels import is_tie, without_votes
 
 # Groups of Table 3: the recall of a group is its correct utterances over its utterances, class by class.
@@ -57,7 +58,7 @@ def scores(matrix, emotions, without=()):
     present = [i for i in kept if support[i]]
     total = int(support.sum())
     if total == 0:
-        raise ValueError("no utterance to score: every label or prediction ties, or has no votes")
+        raise InputError("no utterance to score: every label or prediction ties, or has no votes")
     return {
         "accuracy": int(correct.sum()) / total,
         "weighted_f1": float((f1 * support).sum() / total),

@@ -249,14 +249,27 @@ def write_table(path, title, notes, lines, header, rows):
     write_csv(path.with_suffix(".csv"), header, rows)
 
 
+def around(path, begin):
+    """What stands before the line `begin` and after the next `END` in a Markdown file.
+
+    Raises:
+        InputError: there is no such place, or no such file.
+    """
+    try:
+        before, _, rest = path.read_text(encoding="utf-8").partition(begin)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); it gets a table") from error
+    _, _, after = rest.partition(END)
+    if not after:
+        raise InputError(f"{path}: has no place for the table, between '{begin}' and '{END}'")
+    return before, after
+
+
 def write_between(path, begin, lines):
     """Replaces what stands between the line `begin` and `END` in a Markdown file.
 
     Raises:
-        InputError: the file has no such place.
+        InputError: as `around`.
     """
-    before, _, rest = path.read_text(encoding="utf-8").partition(begin)
-    _, _, after = rest.partition(END)
-    if not after:
-        raise InputError(f"{path}: has no place for the table, between '{begin}' and '{END}'")
+    before, after = around(path, begin)
     write_text(path, before + "\n".join([begin, "", *lines, "", END]) + after)

@@ -28,7 +28,7 @@ from pathlib import Path
 import numpy as np
 
 import train
-from data.files import InputError, read_json, sha256
+from data.files import InputError, made_folder, read_json, sha256
 
 SCRIPTS = Path(__file__).parent
 SESSIONS = (1, 2, 3, 4, 5)
@@ -148,12 +148,8 @@ def reproduce(arguments):
     """
     began = time.monotonic()
     corpus_path = train.miniature_corpus() if arguments.quick else arguments.corpus
-    try:
-        (arguments.out / "logs").mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{arguments.out}: cannot be made ({error.strerror})") from error
+    corpus_sha256 = sha256(corpus_path)
     plan = planned_runs(arguments, corpus_path)
-    corpus_sha256 = sha256_of_corpus(corpus_path)
     for run in plan:
         run.check(corpus_sha256)
     costs = None
@@ -162,6 +158,7 @@ def reproduce(arguments):
         if arguments.experiment in ("table4", "all"):
             costs = finished_costs(arguments, corpus_sha256)
     else:
+        made_folder(arguments.out / "logs")
         costs = train_and_measure(arguments, corpus_path, corpus_sha256, plan)
     peers = finished_baselines(arguments) if arguments.experiment in ("table1", "all") else {}
     from tables import WRITERS, Results
@@ -207,13 +204,6 @@ def train_and_measure(arguments, corpus_path, corpus_sha256, plan):
         programs.stop()
         raise
     return costs
-
-
-def sha256_of_corpus(path):
-    try:
-        return sha256(path)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
 
 
 @dataclass(frozen=True)
@@ -306,7 +296,7 @@ def planned_runs(arguments, corpus_path):
     is_causal = arguments.experiment.startswith("causal")
     if is_causal:  # its batches are of dialogs
         quick = {name: value for name, value in quick.items() if name == "epochs"}
-    given = {name: getattr(arguments, name) for name in ("epochs", "patience") if getattr(arguments, name)}
+    given = {name: getattr(arguments, name) for name in ("epochs", "patience") if getattr(arguments, name) is not None}
     for name, value in (quick | given).items():
         settings += [f"--{name.replace('_', '-')}", str(value)]
     if arguments.experiment == "table2":

@@ -9,7 +9,6 @@ gathers the tables of these folders in RESULTS.md, their CSV files in results/, 
 
 import argparse
 import csv
-import shutil
 import sys
 from pathlib import Path
 
@@ -28,6 +27,7 @@ from report import (
     SCORES,
     System,
     answer_scores,
+    around,
     dialog_draws,
     disagreement_systems,
     markdown_rows,
@@ -159,11 +159,16 @@ class Results:
             runs = self.of(system, "run.json")
             own = [[stage for stage in run["stages"].values() if "taken_from" not in stage] for run in runs]
             minutes = np.mean([sum(stage["seconds"] for stage in stages) for stages in own]) / 60
-            shared = ", text and audio branch taken from the full run" if len(own[0]) < len(runs[0]["stages"]) else ""
+            taken = [stage for stage, summary in runs[0]["stages"].items() if "taken_from" in summary]
+            shared = f", {' and '.join(taken)} taken from the full run" if taken else ""
             epochs = ", ".join(f"{name} {stage['epochs']}" for name, stage in runs[0]["stages"].items())
+            branches = [name for name in ("text", "audio", "fusion") if name in runs[0]["stages"]]
+            losses = {name: np.mean([run["stages"][name]["best_dev_loss"] for run in runs]) for name in branches}
+            losses = ", ".join(f"{name} {loss:.4f}" for name, loss in losses.items())
             lines.append(
                 f"Training of {system}, seeds {self.seeds(system)}: {minutes:.1f} minutes per seed{shared}; epochs: "
-                f"{epochs}; on {runs[0]['machine']}, {' '.join(runs[0]['devices'])}, {runs[0]['backend']}."
+                f"{epochs}; mean lowest dev loss: {losses}; on {runs[0]['machine']}, {' '.join(runs[0]['devices'])}, "
+                f"{runs[0]['backend']}."
             )
         return ["\n".join(f"- {line}" for line in lines)]
 
@@ -305,7 +310,7 @@ def table_3(results, path):
 
 def epoch_table(results, path):
     """The main row with the epoch that dev chose, and with the one that is best on the test session."""
-    dev = results.recognition("epoch of the lowest dev loss", TABLE_3["full"], "full")
+    dev = results.recognition(BEST_ON_DEV, TABLE_3["full"], "full")
     test = results.recognition(BEST_ON_TEST, (), "full", "best_on_test")
     lines = []
     for folder, run in zip(results.folders["full"], results.of("full", "run.json"), strict=True):
@@ -325,6 +330,7 @@ def epoch_table(results, path):
     write_recognition(path, title, notes, [dev, test], dev, SCORES[:2])
 
 
+BEST_ON_DEV = "epoch of the lowest dev loss"
 BEST_ON_TEST = "epoch of the highest test accuracy"
 
 
@@ -418,6 +424,8 @@ def table_5(results, path):
 
 def causal_table(results, path):
     """The causal variant, and what the factor, the context and each modality add to it."""
+    alone = path.name == "causal-modalities"
+    title = "The causal variant by modality" if alone else "The causal variant, its factor and its context"
     systems = [results.answers(CAUSAL_NAMES[system], system) for system in results.folders]
     systems += [
         results.answers(f"{name} branch alone", "causal", stage) for name, stage in (("T", "text"), ("A", "audio"))
@@ -427,7 +435,7 @@ def causal_table(results, path):
         "test utterances with votes and all emotions, lower is better. Epoch and settings were chosen on the dev "
         "session. UA gives classes of a few test utterances (fear, surprise) the weight of those of hundreds.",
     ]
-    write_recognition(path, results.title("The causal variant"), notes, systems, systems[0], ANSWER_SCORES)
+    write_recognition(path, results.title(title), notes, systems, systems[0], ANSWER_SCORES)
 
 
 CAUSAL_NAMES = {
@@ -441,9 +449,10 @@ CAUSAL_NAMES = {
 
 def five_folds(results, path):
     """Each session as the test session once."""
-    of_fold, names = (results.recognition, SCORES)
+    of_fold, names, title = results.recognition, SCORES, "Five folds over sessions, the paper's network as released"
     if next(iter(results.folders)).startswith("causal"):
         of_fold, names = (lambda name, _, fold: results.answers(name, fold)), ANSWER_SCORES
+        title = "Five folds over sessions, the causal variant"
     systems = [of_fold(f"test session {fold[-1]}", (), fold) for fold in results.folders]
     per_seed = [system.per_seed for system in systems]
     if len({len(one) for one in per_seed}) > 1:  # unfinished: the mean of each fold's mean has no deviation
@@ -458,7 +467,7 @@ def five_folds(results, path):
         "Test on session K, dev on the next one (1 after 5), train on the other three: the fold of session 4 has "
         "another dev session than the paper's split."
     ]
-    write_recognition(path, results.title("Five folds over sessions"), notes, [*systems, mean], names=names)
+    write_recognition(path, results.title(title), notes, [*systems, mean], names=names)
 
 
 def beyond_the_paper(results, path):
@@ -542,7 +551,8 @@ MAIN_ROWS = (
     ("table3", "T+A, no MCAF", "text and audio, no correlation factor"),
     ("variants", "T+A, as in Figure 4", "text and audio, widths and pooling of Figure 4"),
     ("table3", "T+A", "**text and audio, as released**"),
-    ("epochs", BEST_ON_TEST, "the same, epoch chosen on the test session (the usual mistake)"),
+    ("epochs", BEST_ON_DEV, "the seeds of it that kept every epoch: epoch chosen on the dev session"),
+    ("epochs", BEST_ON_TEST, "the same seeds, epoch chosen on the test session (the usual mistake)"),
     ("causal", "no context", "causal variant, no context"),
     ("causal", "no factor", "causal variant, no correlation factor"),
     ("causal", "causal", "**causal variant (ours)**"),
@@ -563,6 +573,9 @@ def main():
     except (InputError, OSError) as error:  # an OSError names its file
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted; the same command begins again", file=sys.stderr)
+        sys.exit(130)
     print(f"{', '.join(names)} in {arguments.into / 'RESULTS.md'}")
 
 
@@ -570,7 +583,8 @@ def gather(folders, into):
     """Writes RESULTS.md, results/*.csv and the README's table; gives the names of the tables.
 
     Raises:
-        InputError: no folder has a table, or the project would get those of a made-up corpus.
+        InputError: no folder has a table, README.md has no place for it, or the project would get tables of a made-up
+            corpus.
     """
     found = {}
     for name in WRITERS:
@@ -582,12 +596,16 @@ def gather(folders, into):
     for path in found.values():
         if into == HERE and "made up" in path.read_text(encoding="utf-8").partition("\n")[0]:
             raise InputError(f"{path}: is of a made-up corpus, and would stand in README.md; give another --into")
+    around(into / "README.md", BEGIN)  # before anything is written
     (into / "results").mkdir(exist_ok=True)
-    for name in set(WRITERS) - set(found):  # earlier tables, of other runs
-        (into / "results" / f"{name}.csv").unlink(missing_ok=True)
+    for name in sorted(set(WRITERS) - set(found)):  # earlier tables, of other runs
+        left = into / "results" / f"{name}.csv"
+        if left.exists():
+            print(f"removed, since no folder has this table: {left}")
+            left.unlink()
     sections = []
     for name, path in found.items():
-        shutil.copyfile(path.with_suffix(".csv"), into / "results" / f"{name}.csv")
+        write_text(into / "results" / f"{name}.csv", path.with_suffix(".csv").read_text(encoding="utf-8"))
         sections.append(f"#{path.read_text(encoding='utf-8').strip()}\n\nAll digits: `results/{name}.csv`.")
     head = "# Results\n\nWritten by `python tables.py` from finished runs; README.md says how to make them."
     write_text(into / "RESULTS.md", "\n\n".join([head, *sections]) + "\n")

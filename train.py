@@ -25,7 +25,7 @@ import numpy as np
 
 import backend
 import causal
-from data.files import InputError, sha256, write_csv, write_json
+from data.files import InputError, made_folder, sha256, write_csv, write_json
 from data.labels import DEV_SESSION, TEST_SESSION, TRAIN_SESSIONS
 
 MINIATURE_CORPUS = Path("runs/miniature.h5")
@@ -160,8 +160,9 @@ def parse_arguments(argv=None):
         parser.error("--devices and --processes must be positive, --process from 0 to --processes - 1")
     if several["processes"] > 1 and not {"process", "coordinator"} <= set(given):
         parser.error("--processes needs --process and --coordinator")
-    if several["coordinator"] and not re.fullmatch(r".+:\d{1,5}", several["coordinator"]):
-        parser.error("--coordinator must be HOST:PORT")
+    port = re.fullmatch(r".+:(\d{1,5})", several["coordinator"] or "here:1")
+    if not port or not 1 <= int(port[1]) <= 65535:
+        parser.error("--coordinator must be HOST:PORT, the port from 1 to 65535")
     values = {} if "corpus" in given else dict(MINIATURE)
     if given.get("variant") == "causal":
         values |= causal.DEFAULTS
@@ -273,10 +274,8 @@ def train(arguments, settings):
             "finished stages": json.dumps({stage: run["files"].get(f"{stage}.weights.h5") for stage in run["stages"]}),
         }
     )
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be made ({error.strerror})") from error
+    check_branches(run, settings)
+    made_folder(folder)
     with locked(folder), stop_requests() as stop:
         for left in folder.glob(".*.tmp"):  # of writes that were killed
             left.unlink()
@@ -285,7 +284,7 @@ def train(arguments, settings):
         else:
             refuse_existing(folder, arguments.run)  # again: another train.py may have begun
             if arguments.keep_epochs:
-                (folder / "epochs").mkdir()  # tells --resume
+                (folder / "epochs").mkdir(exist_ok=True)  # tells --resume
             write_json(folder / "run.json", run)
         from fit import Stopped
 
@@ -307,15 +306,19 @@ def own_folder(arguments):
 
 
 def refuse_existing(folder, run=None):
-    """Refuses a folder that holds anything but the lock of a run that never began; `run` is --run, if it is another.
+    """Refuses a folder that holds anything but what a run that never began leaves; `run` is --run, if it is another.
 
     Raises:
         InputError: says so.
     """
-    if folder.exists() and (not folder.is_dir() or any(path.name[0] != "." for path in folder.iterdir())):
+    if folder.exists() and (not folder.is_dir() or any(_of_a_run(path) for path in folder.iterdir())):
         raise InputError(
             f"{folder}: exists already; choose another --run, or go on with it: --run {run or folder} --resume"
         )
+
+
+def _of_a_run(path):
+    return path.name[0] != "." and not (path.name == "epochs" and path.is_dir() and not any(path.iterdir()))
 
 
 def miniature_corpus():
@@ -502,7 +505,7 @@ def run_stages(folder, run, prepared, settings, stop, devices):
             load_weights(network, weights)
         else:
             if run["branches"] and shares_branch(branch, settings):
-                summary = take_branch(Path(run["branches"]), stage, network, run)
+                summary = take_branch(Path(run["branches"]), stage, network)
             else:
                 data = stage_data(stage, prepared, network, vectors, settings, run["context_length"])
                 recipe = recipe_of(stage, settings)
@@ -577,14 +580,19 @@ def read_history(folder, run):
     return rows
 
 
-def take_branch(source, stage, network, run):
-    """Copies a branch from a finished run that made it from the same data in the same way.
+def check_branches(run, settings):
+    """Refuses --branches that are not there, or were not made from the same data in the same way.
 
     Raises:
-        InputError: that run differs in what decides a branch.
+        InputError: says what is missing or differs.
     """
-    from checkpoint import check_files, load_weights, read_run
+    from checkpoint import check_files, read_run, stages_of
 
+    wanted = [one for one in stages_of(run["settings"]) if shares_branch(one.split("-")[0], settings)]
+    wanted = [one for one in wanted if one not in run["stages"]]
+    if not run["branches"] or not wanted:
+        return
+    source = Path(run["branches"])
     other = read_run(source)
     decisive = ["targets", "loss", "raters", "train_sessions", "dev_session", "split", "emotion", "batch_size", "seed"]
     if run["settings"]["variant"] != "causal":  # there these are the fusion's alone
@@ -601,11 +609,18 @@ def take_branch(source, stage, network, run):
         raise InputError(f"--branches {source}: was trained on another corpus file")
     if (other.get("glove") or {}).get("sha256") != (run["glove"] or {}).get("sha256"):
         raise InputError(f"--branches {source}: was trained with another GloVe file")
-    if stage not in other["stages"]:
-        raise InputError(f"--branches {source}: has no finished {stage} branch")
-    check_files(source, other, [f"{stage}.weights.h5"])
+    for stage in wanted:
+        if stage not in other["stages"]:
+            raise InputError(f"--branches {source}: has no finished {stage} branch")
+    check_files(source, other, [f"{stage}.weights.h5" for stage in wanted])
+
+
+def take_branch(source, stage, network):
+    """Copies a branch from a finished run, which `check_branches` has looked at; gives the stage's summary."""
+    from checkpoint import load_weights, read_run
+
     load_weights(network, source / f"{stage}.weights.h5")
-    return {**other["stages"][stage], "taken_from": str(source)}
+    return {**read_run(source)["stages"][stage], "taken_from": str(source)}
 
 
 def stage_data(stage, prepared, network, vectors, settings, context_length):

@@ -4,7 +4,7 @@
 
 Taken is the run with the median dev loss (of an even number the lower one), so that the checkpoint is neither a lucky
 nor an unlucky seed; the card has the scores of all of them. Only what loading needs is copied: no transcript, vote,
-feature or utterance id of the corpus, but the vocabulary.
+feature or utterance id of the corpus, but the vocabulary. `card.md`, the text of the card, is about IEMOCAP.
 """
 
 import argparse
@@ -20,6 +20,12 @@ from data.files import InputError, read_json, sha256, write_json, write_text
 from report import ANSWER_SCORES, answer_scores, interval, recognition, with_squared_error
 from tables import Results
 
+# What the card of the causal variant says of its inputs and members.
+_OURS = """
+- **Besides**, each feature's distance from the mean of the speaker so far, and four columns of timing
+  (`causal.TIMING_NAMES`), so speakers and times are needed. Each branch is the mean of its cross-fitted members, the
+  fusion that of two networks (the dev loss below is the first's), and rare emotions are corrected for their share in
+  training."""
 CARD_TEXTS = Path(__file__).parent / "card.md"
 COPIED = ("vocabulary.json", "scaler.json", "results.json", "confusion_matrix.png")
 
@@ -36,6 +42,9 @@ def main():
     except (InputError, OSError) as error:  # an OSError names its file
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted; nothing is lost", file=sys.stderr)
+        sys.exit(130)
     size = sum(path.stat().st_size for path in arguments.folder.iterdir()) / 1e6
     print(f"{arguments.folder}: {size:.1f} MB")
     print(f"check it: python evaluate.py {arguments.folder} --corpus {arguments.corpus} --out runs/check")
@@ -57,31 +66,43 @@ def publish(folder, run_folders, corpus_path, note=""):
         ]
         if differing or run["corpus"]["sha256"] != runs[0]["corpus"]["sha256"]:
             raise InputError(f"{one}: differs from {run_folders[0]} in {', '.join(differing) or 'the corpus'}")
-        if not (one / "predictions.csv").exists():
+        if missing := [stage for stage in stages_of(run["settings"]) if stage not in run["stages"]]:
+            raise InputError(f"{one}: is not finished ({missing[0]} is not trained)")
+        if not (one / "predictions.csv").exists() or not (one / "results.json").exists():
             raise InputError(f"{one}: is not evaluated; run 'python evaluate.py {one}'")
-    final = stages_of(runs[0]["settings"])[-1] if runs[0]["settings"]["modality"] != "text+audio" else "fusion"
-    losses = [run["stages"][final]["best_dev_loss"] for run in runs]
+        weights = {name: digest for name, digest in run["files"].items() if name.endswith(".weights.h5")}
+        if read_json(one / "results.json")["protocol"]["weights_sha256"] != weights:
+            raise InputError(f"{one}: was evaluated with other weights; run 'python evaluate.py {one}'")
+    if sha256(corpus_path) != runs[0]["corpus"]["sha256"]:
+        raise InputError(f"{corpus_path}: is not the corpus file that the runs were trained on (SHA-256 differs)")
+    losses = [run["stages"][_decisive(run)]["best_dev_loss"] for run in runs]
     chosen = int(np.argsort(losses)[(len(losses) - 1) // 2])
     source, run = run_folders[chosen], runs[chosen]
     load_checkpoint(source)  # is whole
-    new = folder.with_name(f".{folder.name}.new")  # beside it, so that nothing is lost if anything fails
-    shutil.rmtree(new, ignore_errors=True)
-    new.mkdir(parents=True)
     kept = [stage for stage in stages_of(run["settings"]) if not stage.endswith("-start")]
     files = [f"{stage}.weights.h5" for stage in kept] + [file for file in COPIED if (source / file).exists()]
-    for file in files:
-        shutil.copyfile(source / file, new / file)
-    run["files"] = {file: sha256(new / file) for file in files}
+    run["files"] = {file: sha256(source / file) for file in files}
     run["corpus"]["path"] = Path(run["corpus"]["path"]).name
     if run["glove"]:
         run["glove"]["path"] = Path(run["glove"]["path"]).name
     run["branches"] = None
     for stage in run["stages"].values():
         stage.pop("taken_from", None)
+    text = card(folder.name, note, run_folders, runs, chosen, corpus_path)
+    new = folder.with_name(f".{folder.name}.new")  # beside it, so that nothing is lost if anything fails
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir(parents=True)
+    for file in files:
+        shutil.copyfile(source / file, new / file)
     write_json(new / "run.json", run)
-    write_text(new / "README.md", card(folder.name, note, run_folders, runs, chosen, corpus_path))
+    write_text(new / "README.md", text)
     shutil.rmtree(folder, ignore_errors=True)
     new.rename(folder)
+
+
+def _decisive(run):
+    """The stage whose dev loss chooses among the seeds: the fusion, or the one branch of a run."""
+    return "fusion" if "fusion" in run["stages"] else stages_of(run["settings"])[-1]
 
 
 def card(name, note, run_folders, runs, chosen, corpus_path):
@@ -124,10 +145,11 @@ def card(name, note, run_folders, runs, chosen, corpus_path):
         "test": settings["test_session"],
         "feature_set": run["corpus"]["audio_feature_set"],
         "num_features": run["corpus"]["num_audio_features"],
+        "ours": _OURS if settings["variant"] == "causal" else "",
         "seed": settings["seed"],
         "seeds": " ".join(map(str, seeds)),
         "dev_losses": ", ".join(
-            f"{one['settings']['seed']}: {one['stages']['fusion']['best_dev_loss']:.4f}" for one in runs
+            f"{one['settings']['seed']}: {one['stages'][_decisive(one)]['best_dev_loss']:.5f}" for one in runs
         ),
         "epochs": ", ".join(f"{stage} {s['best_epoch']} of {s['epochs']}" for stage, s in run["stages"].items()),
         "minutes": f"{sum(stage['seconds'] for stage in run['stages'].values()) / 60:.0f}",

@@ -56,8 +56,11 @@ def extract_files(wavs, feature_set, cache, emo_large_conf=None, jobs=None, prog
             else:
                 pending.append(wav)
         tasks = (joblib.delayed(_extract_file)(wav, feature_set, config, settings) for wav in pending)
+        # Ray's backend gives all results at the end, so that an interrupted extraction begins again there.
+        one_by_one = joblib.parallel.get_active_backend()[0].supports_return_generator
+        order = "generator_unordered" if one_by_one else "list"
         with _interrupts_ignored():
-            results = joblib.Parallel(n_jobs=jobs or joblib.cpu_count(), return_as="generator_unordered")(tasks)
+            results = joblib.Parallel(n_jobs=jobs or -1, return_as=order)(tasks)
         bar = tqdm(
             results,
             desc=feature_set,

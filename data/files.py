@@ -17,6 +17,20 @@ class InputError(Exception):
     """A mistake in what the user gave: the message names the file, line or utterance and says what to do."""
 
 
+def made_folder(path):
+    """The folder, made if need be.
+
+    Raises:
+        InputError: it cannot be made.
+    """
+    path = Path(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be made ({error.strerror})") from error
+    return path
+
+
 @contextlib.contextmanager
 def atomic_path(path):
     """Yields a temporary path beside `path`; on success it is flushed and renamed to `path`, else removed.

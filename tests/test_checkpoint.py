@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import model
 from checkpoint import Scaler, check_files, load_checkpoint, read_run, save_arrays, save_weights, weight_arrays
 from data.files import InputError, sha256, write_json
-from train import Settings, parse_arguments, read_history, take_branch, train
+from train import Settings, check_branches, parse_arguments, read_history, take_branch, train
 
 NAMES = ("pitch", "energy", "rate")
 RUN = {
@@ -243,12 +243,13 @@ def test_settings_that_train_could_not_give_are_refused(tmp_path, name, value):
 
 def test_other_folders_branches_are_checked_too(folder):
     sealed(folder)
-    network = model.audio_branch(3, 2)
-    assert take_branch(folder, "audio", network, RUN)["taken_from"] == str(folder)
+    network, run = model.audio_branch(3, 2), RUN | {"branches": str(folder), "stages": {}}
+    check_branches(run, Settings(modality="audio"))
+    assert take_branch(folder, "audio", network)["taken_from"] == str(folder)
     with open(folder / "audio.weights.h5", "ab") as file:
         file.write(b"x")
     with pytest.raises(InputError, match="audio.weights.h5: changed"):
-        take_branch(folder, "audio", network, RUN)
+        check_branches(run, Settings(modality="audio"))
     with pytest.raises(InputError, match="lists no SHA-256"):
         check_files(folder, RUN, ["audio.weights.h5"])
 

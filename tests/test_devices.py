@@ -167,6 +167,10 @@ def test_processes_meet_or_name_who_is_missing():
             alone.result()
         with pytest.raises(InputError, match="the other processes are not there"):
             late.result()
+        pair = [pool.submit(_meet, f"localhost:{port}", 2 + process, process, patience=20) for process in (0, 1)]
+        for one, message in zip(pair, ("2: process 1 was started with 3", "1 of 3 is this one"), strict=True):
+            with pytest.raises(InputError, match=message):
+                one.result()
 
 
 def _connected(port):
@@ -195,6 +199,7 @@ def test_absent_packs_are_empty():
         (("--processes", 2, "--process", 2, "--coordinator", "localhost:1"), "--process from 0"),
         (("--processes", 2), "needs --process and --coordinator"),
         (("--processes", 2, "--process", 0, "--coordinator", "here"), "HOST:PORT"),
+        (("--processes", 2, "--process", 0, "--coordinator", "here:99999"), "the port from 1 to 65535"),
     ],
 )
 def test_impossible_devices_are_refused(options, problem):

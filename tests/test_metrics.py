@@ -7,6 +7,7 @@ import pytest
 import scipy.spatial.distance
 import sklearn.metrics
 
+from data.files import InputError
 from data.labels import EMOTIONS
 from metrics import (
     agreement_levels,
@@ -97,7 +98,7 @@ def test_ties_and_missing_votes_are_left_out():
     shares = np.array([[0.5, 0.5, 0], [0, 0, 0], [1, 0, 0], [0, 1, 0], [0.2, 0.3, 0.5]])
     predictions = np.array([[1, 0, 0], [1, 0, 0], [0.4, 0.4, 0.2], [0.1, 0.8, 0.1], [0.9, 0, 0.1]])
     np.testing.assert_array_equal(confusion_matrix(shares, predictions), [[0, 0, 0], [0, 1, 0], [1, 0, 0]])
-    with pytest.raises(ValueError, match="no utterance to score"):
+    with pytest.raises(InputError, match="no utterance to score"):
         scores(np.zeros((3, 3)), ("a", "b", "c"))
 
 

@@ -1,6 +1,7 @@
 """The provided checkpoints are whole, small, and what their cards say."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from conftest import ROOT, run_script
 
 from checkpoint import load_checkpoint
 from data.files import sha256
+from evaluate import home_of_results
 
 PROVIDED = sorted(path.parent for path in (ROOT / "checkpoints").glob("*/run.json"))
 
@@ -26,6 +28,8 @@ def test_card_and_files_agree(folder):
     assert results["protocol"]["weights_sha256"].items() <= run["files"].items() | starts_of(results)
     for emotion, row in zip(results["emotions"], results["confusion_matrix"], strict=True):
         assert f"| {emotion} | {' | '.join(map(str, row))} |" in card
+    # Else an evaluation would change what is provided.
+    assert home_of_results(folder, run) == Path("runs") / folder.name
     recogniser, rng = load_checkpoint(folder), np.random.default_rng(0)
     features = rng.normal(size=(3, len(recogniser.audio_names)))
     shares = recogniser.predict_dialog(["hello", "well", "no"], features, ["F", "M", "F"], [0, 1, 2], [0.9, 1.9, 2.9])

@@ -276,7 +276,7 @@ def test_tables_show_paper_and_ours(fabricated, tmp_path, monkeypatch):
     assert float(ablation["low"]) < np.mean(values) < float(ablation["high"])
     text = [100 * one["branches"]["text"]["accuracy_9"] for one in scored("full")]
     assert float(rows["T", "accuracy"]["mean"]) == pytest.approx(np.mean(text))
-    assert "text and audio branch taken from the full run" in (tmp_path / "table3.md").read_text()
+    assert "text and audio taken from the full run" in (tmp_path / "table3.md").read_text()
     assert {row["system"]: row["paper"] for row in tables["table1"] if row["score"] == "accuracy"}[
         "MARN (paper only)"
     ] == "44.1"
@@ -324,6 +324,9 @@ def test_tables_are_gathered(tmp_path):
     assert "| 1 | 51.6 / 49.8 [45.0, 54.0] |" in readme
     with pytest.raises(InputError, match="no table"):
         gather([tmp_path / "results"], tmp_path)
+    with pytest.raises(InputError, match="README.md: cannot be read"):
+        gather([tmp_path / "a"], tmp_path / "b")
+    assert not (tmp_path / "b" / "results").exists()
     (tmp_path / "a" / "causal.md").write_text("# Ours, on miniature (made up)\n")
     with pytest.raises(InputError, match="causal.md: is of a made-up corpus"):
         gather([tmp_path / "a"], HERE)

@@ -253,6 +253,7 @@ def wait_for_any(process, folder):
 def test_a_run_that_never_began_can_begin(tmp_path):
     """Killed before run.json is there: neither finished nor to be resumed, so it must not stand in the way."""
     (tmp_path / ".lock").write_text("")
+    (tmp_path / "epochs").mkdir()
     refuse_existing(tmp_path)
     (tmp_path / "run.json").write_text("")
     with pytest.raises(InputError, match="exists already"):
