@@ -160,6 +160,7 @@ class Results:
             own = [[stage for stage in run["stages"].values() if "taken_from" not in stage] for run in runs]
             minutes = np.mean([sum(stage["seconds"] for stage in stages) for stages in own]) / 60
             taken = [stage for stage, summary in runs[0]["stages"].items() if "taken_from" in summary]
+            taken = list(dict.fromkeys(stage.split("-")[0] for stage in taken))  # without cross-fitted members
             shared = f", {' and '.join(taken)} taken from the full run" if taken else ""
             epochs = ", ".join(f"{name} {stage['epochs']}" for name, stage in runs[0]["stages"].items())
             branches = [name for name in ("text", "audio", "fusion") if name in runs[0]["stages"]]
