@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 import backend
-from data.files import InputError, made_folder, read_json, write_csv, write_json
+from data.files import InputError, made_folder, read_json, write_json
 from data.labels import (
     EMOTIONS,
     categorical_targets,
@@ -175,10 +175,8 @@ class Task:
 
 def prepare(run_folder, corpus_path, ties):
     """Reads run and corpus, and computes the utterance vectors."""
-    import model
     from checkpoint import Scaler, check_corpus_fits, load_checkpoint
     from data.corpus import dialog_slices, read_corpus
-    from data.text import token_ids
 
     recogniser = load_checkpoint(run_folder, ("text", "audio"))
     run, settings = recogniser.run, recogniser.run["settings"]
@@ -195,13 +193,8 @@ def prepare(run_folder, corpus_path, ties):
             raise InputError(f"{corpus_path}: has ties and no emotion 'other' for them to become; give --ties ours")
         other = corpus.emotions.index("other") if "other" in corpus.emotions else 0
         targets = categorical_targets(shares, other)
-    text = model.predict_tokens(
-        model.vector_model(recogniser.networks["text"]), token_ids(corpus.transcript, recogniser.vocabulary)
-    )
-    audio = model.predict_features(
-        model.vector_model(recogniser.networks["audio"]), recogniser.scaler.transform(corpus.audio)
-    )
-    vectors = np.concatenate([audio, text], axis=1)
+    vectors = recogniser.run_branches(corpus)[0]
+    vectors = np.concatenate([vectors["audio"], vectors["text"]], axis=1)
     vectors = Scaler.fit(vectors[split["train"]], map(str, range(vectors.shape[1]))).transform(vectors)
     dialogs = dialog_slices(corpus.dialog_id)
     return Task(run, corpus, vectors, shares, targets, *split.values(), dialogs, ties)
@@ -244,7 +237,7 @@ def finished(folder, task, system, seed, epochs, patience):
 
 def tune(task, system, seed, folder, epochs, patience):
     """Trains every grid point, scores the test utterances with the best on dev, writes and returns results.json."""
-    from evaluate import score
+    from evaluate import score, write_predictions
     from metrics import confusion_matrix, scores
 
     points, best = [], None
@@ -278,8 +271,7 @@ def tune(task, system, seed, folder, epochs, patience):
         "emotions": list(task.corpus.emotions),
         **score(task.corpus, task.shares, split["train"], task.test, predictions),
     }
-    rows = [[id_, *map(float, row)] for id_, row in zip(task.corpus.utterance_id[task.test], predictions, strict=True)]
-    write_csv(folder / "predictions.csv", ["utterance_id", *task.corpus.emotions], rows)
+    write_predictions(folder / "predictions.csv", task.corpus, task.test, predictions)
     write_json(folder / "results.json", results)
     return results
 

@@ -490,21 +490,13 @@ class Recogniser:
             dialogs: {dialog id: slice} of them.
             places: rows of the utterances that are asked for.
         """
-        import model
-
         if self.members:
             return causal.predict(self, utterances, dialogs, places)
-        vectors, predictions = {}, {}
-        if "text" in self.networks:
-            ids = token_ids(utterances.transcript, self.vocabulary)
-            outputs = model.predict_tokens(self.with_vectors["text"], ids)
-            vectors["text"], predictions["text"] = model.split_vectors(outputs)
-        if "audio" in self.networks:
-            features = self.scaler.transform(utterances.audio)
-            outputs = model.predict_features(self.with_vectors["audio"], features)
-            vectors["audio"], predictions["audio"] = model.split_vectors(outputs)
+        vectors, predictions = self.run_branches(utterances)
         predictions = {branch: shares[places] for branch, shares in predictions.items()}
         if "fusion" in self.networks:
+            import model
+
             whole = self.run["settings"]["context"]
             predictions["fusion"] = model.predict_contexts(
                 self.networks["fusion"],
@@ -512,6 +504,24 @@ class Recogniser:
                 dialog_contexts(vectors["text"], dialogs, places, whole),
             )
         return predictions
+
+    def run_branches(self, utterances):
+        """What the branches of the paper's variants say of each utterance by itself.
+
+        Returns:
+            {"text", "audio": (N, 200) vectors} and {"text", "audio": (N, C) vote shares}, as far as the run has them.
+        """
+        import model
+
+        outputs = {}
+        if "text" in self.networks:
+            ids = token_ids(utterances.transcript, self.vocabulary)
+            outputs["text"] = model.predict_tokens(self.with_vectors["text"], ids)
+        if "audio" in self.networks:
+            features = self.scaler.transform(utterances.audio)
+            outputs["audio"] = model.predict_features(self.with_vectors["audio"], features)
+        both = {branch: model.split_vectors(one) for branch, one in outputs.items()}
+        return {branch: one[0] for branch, one in both.items()}, {branch: one[1] for branch, one in both.items()}
 
 
 def check_corpus_fits(run, corpus, path):

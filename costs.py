@@ -53,7 +53,6 @@ def costs(run_folder, corpus_path=None):
     Raises:
         InputError: the run is not finished or has no fusion network, or corpus and run do not fit.
     """
-    import model
     from baselines import bc_lstm, context_vectors
     from data.contexts import context_rows, dialog_contexts
     from data.corpus import dialog_slices
@@ -71,12 +70,12 @@ def costs(run_folder, corpus_path=None):
     train = split_of(corpus, settings)["train"]
     shares = vote_shares(corpus.votes_external, corpus.votes_self, settings["raters"])
     train = train[~without_votes(shares[train])]
+    vectors, num_features = recogniser.run_branches(corpus)[0], len(recogniser.scaler.names)
     ids = token_ids(corpus.transcript, recogniser.vocabulary)
-    text = model.predict_tokens(model.vector_model(networks["text"]), ids)
-    features = recogniser.scaler.transform(corpus.audio)
-    audio = model.predict_features(model.vector_model(networks["audio"]), features)
     dialogs = dialog_slices(corpus.dialog_id)
-    audio_rows, text_rows = (dialog_contexts(one, dialogs, train, settings["context"]) for one in (audio, text))
+    audio_rows, text_rows = (
+        dialog_contexts(vectors[branch], dialogs, train, settings["context"]) for branch in ("audio", "text")
+    )
 
     lengths = np.array([len(rows) for rows in text_rows])
     padded, words = run["context_length"], (ids[train] > 0).sum(axis=1)
@@ -91,7 +90,7 @@ def costs(run_folder, corpus_path=None):
     parameters = {stage: trainable(network) for stage, network in {**networks, "bc_lstm": lstm}.items()}
     embedding = trainable(networks["text"].get_layer("embedding"))
     branches = parameters["text"] - embedding + parameters["audio"]
-    wider = (PAPER_AUDIO_FEATURES - features.shape[1]) * networks["audio"].get_layer("dense_1600").units
+    wider = (PAPER_AUDIO_FEATURES - num_features) * networks["audio"].get_layer("dense_1600").units
 
     def epoch_seconds(network, batch):
         inputs = lambda chosen: batch([audio_rows[i] for i in chosen], [text_rows[i] for i in chosen])  # noqa: E731
@@ -102,7 +101,7 @@ def costs(run_folder, corpus_path=None):
         "num_samples": len(train),
         "mean_context": float(lengths.mean()),
         "padded_context": padded,
-        "num_audio_features": features.shape[1],
+        "num_audio_features": num_features,
         "parameters": parameters | {"embedding": embedding},
         "parameters_without_embedding": {
             "ours": branches + parameters["fusion"],

@@ -10,7 +10,6 @@ import causal
 import model
 from attention import MutualCorrelationAttention
 from data.contexts import context_rows, dialog_rows
-from data.text import token_ids
 
 
 def correlation_layers(network):
@@ -38,11 +37,8 @@ def last_attention(recogniser, context):
         _, scores = layer(inputs_of_layer.predict_on_batch(rows), speaker=rows["speaker"], return_scores=True)
         padded_length = 0
     else:
-        ids = token_ids(context.transcript, recogniser.vocabulary)
-        text = model.predict_tokens(model.vector_model(recogniser.networks["text"]), ids)
-        features = recogniser.scaler.transform(context.audio)
-        audio = model.predict_features(model.vector_model(recogniser.networks["audio"]), features)
-        rows = context_rows([audio], [text], network.context_length)
+        vectors = recogniser.run_branches(context)[0]
+        rows = context_rows([vectors["audio"]], [vectors["text"]], network.context_length)
         packs = {name: rows[name] for name in ("multiplicity", "segment")}
         _, scores = layer(inputs_of_layer.predict_on_batch(rows), **packs, return_scores=True)
         padded_length = network.context_length
