@@ -124,7 +124,11 @@ def parse_arguments(argv=None):
     parser.add_argument("--run", type=Path, help="folder for the results (default: runs/CORPUS-VARIANT-seedN)")
     parser.add_argument("--resume", action="store_true", help="go on with the stopped run in --run, with its settings")
     parser.add_argument(
-        "--branches", type=Path, metavar="RUN", help="take text and audio branch from this finished run"
+        "--branches",
+        type=Path,
+        metavar="RUN",
+        help="take text and audio branch from this finished run; --epochs, --patience and --learning-rate are then the "
+        "fusion's alone",
     )
     parser.add_argument(
         "--keep-epochs",
@@ -594,9 +598,8 @@ def check_branches(run, settings):
         return
     source = Path(run["branches"])
     other = read_run(source)
+    # Not among them, since they are the fusion's alone here: epochs, patience and learning rate.
     decisive = ["targets", "loss", "raters", "train_sessions", "dev_session", "split", "emotion", "batch_size", "seed"]
-    if run["settings"]["variant"] != "causal":  # there these are the fusion's alone
-        decisive += ["epochs", "patience", "learning_rate"]
     for name in decisive:
         ours, theirs = run["settings"][name], other["settings"].get(name)
         if theirs != (list(ours) if isinstance(ours, tuple) else ours):

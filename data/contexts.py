@@ -12,7 +12,7 @@ import numpy as np
 
 from data.text import PADDING_ID
 
-# Rows of a pack are a multiple of this, and their number is even: compiling backends meet few different shapes.
+# Rows of whole dialogs are a multiple of this: TensorFlow and JAX meet few different shapes.
 ROW_MULTIPLE = 16
 
 
@@ -86,6 +86,16 @@ def token_rows(ids, padded=True):
     return batch
 
 
+def pack_multiples():
+    """What the rows of a pack, and the number of packs, are a multiple of: JAX compiles each new shape, so it gets few.
+
+    Rows that are not there cost as much as others.
+    """
+    import keras
+
+    return (ROW_MULTIPLE, 2) if keras.backend.backend() == "jax" else (4, 1)
+
+
 def packed(lengths, padding):
     """Lays contexts side by side into packs of equally many rows, longest first, each where it first fits.
 
@@ -99,7 +109,8 @@ def packed(lengths, padding):
         (B,) pack and (B,) first row of each context.
     """
     sizes = lengths + (padding > 0)
-    num_rows = int(-(-sizes.max() // ROW_MULTIPLE) * ROW_MULTIPLE)
+    row_multiple, pack_multiple = pack_multiples()
+    num_rows = int(-(-sizes.max() // row_multiple) * row_multiple)
     filled = []  # rows taken in each pack
     packs, starts = np.zeros((2, len(lengths)), "int64")
     for i in np.argsort(-sizes, kind="stable"):
@@ -108,7 +119,7 @@ def packed(lengths, padding):
             filled.append(0)
         packs[i], starts[i] = pack, filled[pack]
         filled[pack] += int(sizes[i])
-    shape = (len(filled) + len(filled) % 2, num_rows)
+    shape = (-(-len(filled) // pack_multiple) * pack_multiple, num_rows)
     multiplicity, segment = np.zeros(shape, "float32"), np.full(shape, len(lengths), "int32")
     for i, (pack, start) in enumerate(zip(packs, starts, strict=True)):
         segment[pack, start : start + sizes[i]] = i

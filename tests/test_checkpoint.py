@@ -254,6 +254,20 @@ def test_other_folders_branches_are_checked_too(folder):
         check_files(folder, RUN, ["audio.weights.h5"])
 
 
+def test_branches_may_have_been_trained_longer_or_faster_but_not_otherwise(folder):
+    """Epochs, patience and learning rate of a run with --branches are its fusion's; the rest must be the same."""
+    sealed(folder)
+
+    def with_settings(**changes):
+        return RUN | {"branches": str(folder), "stages": {}, "settings": RUN["settings"] | changes}
+
+    settings = Settings(modality="audio")
+    check_branches(with_settings(epochs=3, patience=2, learning_rate=0.5), settings)
+    for name, value in (("batch_size", 3), ("seed", 9), ("targets", "categorical")):
+        with pytest.raises(InputError, match=f"was trained with {name} .*, this run has {value}"):
+            check_branches(with_settings(**{name: value}), settings)
+
+
 @pytest.mark.parametrize("changed", ["corpus", "glove"])
 def test_a_run_does_not_go_on_with_other_files(folder, tmp_path, changed):
     files = {}

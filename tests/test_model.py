@@ -187,8 +187,18 @@ def test_batches_hold_each_sample_once_and_change_with_the_epoch():
     assert [list(b) for b in orders[0]] == [list(b) for b in orders[1]] != [list(b) for b in orders[2]]
 
 
-def test_packs_by_hand():
+@pytest.mark.parametrize("multiples, shape, first_rows", [((4, 1), (2, 20), [18, 2]), ((16, 2), (2, 32), [18, 7, 7])])
+def test_packs_are_rounded_up(multiples, shape, first_rows, monkeypatch):
+    """18 rows and 7, padding included: two packs of 20; or one of 32 and an empty one, where shapes are compiled."""
+    monkeypatch.setattr("data.contexts.pack_multiples", lambda: multiples)
+    segment = context_rows(*random_contexts([17, 6]), context_length=40)["segment"]
+    assert segment.shape == shape
+    assert [np.sum(segment[0] == i) for i in (0, 1, 2) if (segment[0] == i).any()] == first_rows
+
+
+def test_packs_by_hand(monkeypatch):
     """Contexts of 2, 14 and 5 rows and of 16 without padding: the longest first, then where each first fits."""
+    monkeypatch.setattr("data.contexts.pack_multiples", lambda: (16, 2))
     audio = [np.full((h, 1), value) for h, value in ((2, 5.0), (14, 6.0), (5, 7.0), (16, 8.0))]
     batch = context_rows(audio, [rows + 1 for rows in audio], context_length=16)
     assert batch["audio"].shape == (4, 16, 1)  # three packs, made even

@@ -139,7 +139,7 @@ def fabricated_corpus(path):
     )
 
 
-FABRICATED = ("all", "variants", "folds", "causal", "causal-folds")
+FABRICATED = ("all", "variants", "rates", "folds", "causal", "causal-folds")
 
 
 @pytest.fixture(scope="module")
@@ -255,7 +255,7 @@ def test_tables_show_paper_and_ours(fabricated, tmp_path, monkeypatch):
     def scored(system):
         return [json.loads((out / f"{system}-seed{seed}" / "results.json").read_text()) for seed in SEEDS]
 
-    names = (*reproduce.TABLES, "epochs", "beyond", "variants", "folds", "causal", "causal-folds")
+    names = (*reproduce.TABLES, "epochs", "beyond", "variants", "rates", "folds", "causal", "causal-folds")
     for name in names:  # test_meld.py has table2
         systems = reproduce.EXPERIMENTS[name if name in FABRICATED else "all"]
         folders = {system: [out / f"{system}-seed{seed}" for seed in SEEDS] for system in systems}
@@ -285,6 +285,9 @@ def test_tables_show_paper_and_ours(fabricated, tmp_path, monkeypatch):
     assert float(epochs["epoch of the lowest dev loss", "accuracy"]["mean"]) == 100 and float(best["mean"]) < 100
     assert "test session would choose 6; scored were 3 of 50 epochs, 4 to 6" in (tmp_path / "epochs.md").read_text()
     assert {row["system"] for row in tables["variants"]} == {"T+A, as released", "T+A, as in Figure 4"}
+    rates = {row["system"]: row for row in tables["rates"] if row["score"] == "accuracy"}
+    assert list(rates) == ["1e-4, the paper's", "3e-4", "1e-3"]
+    assert float(rates["1e-3"]["mean"]) == pytest.approx(100 * np.mean([r["accuracy_9"] for r in scored("rate-1e-3")]))
     precision = {row["system"]: row for row in tables["table5"]}
     assert precision["exciting"]["paper"] == "86.8" and float(precision["exciting"]["mean"]) == 100
     assert precision["fear"]["mean"] == ""  # nobody voted for it
