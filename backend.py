@@ -5,19 +5,32 @@ Keras takes TensorFlow unless the environment variable KERAS_BACKEND says "jax" 
 
 import contextlib
 import hashlib
+import importlib.util
 import logging
 import os
 import platform
 import socket
 import time
+from pathlib import Path
 
 import numpy as np
 
 from data.files import InputError
 
+BACKENDS = ("tensorflow", "jax", "torch")
+
 
 def start_quietly():
-    """Sets what TensorFlow reads when it is imported: errors are shown, most start-up notes are not."""
+    """Sets what TensorFlow reads when it is imported: errors are shown, most start-up notes are not.
+
+    Raises:
+        InputError: KERAS_BACKEND names no backend that the project runs on, or one that is not installed.
+    """
+    chosen = os.environ.get("KERAS_BACKEND") or "tensorflow"
+    if chosen not in BACKENDS:
+        raise InputError(f"KERAS_BACKEND={chosen}: must be one of {', '.join(BACKENDS)}")
+    if importlib.util.find_spec(chosen) is None:
+        raise InputError(f"KERAS_BACKEND={chosen}: the package {chosen} is not installed")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # batches of new shapes are normal here
 
@@ -263,8 +276,18 @@ def describe_device():
     return {
         "backend": keras.backend.backend(),
         "devices": _devices(keras.backend.backend()),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "machine": machine(),
     }
+
+
+def machine():
+    """The processor's name where Linux tells it, else the architecture, and the number of cores."""
+    name = platform.machine()
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                name = line.partition(":")[2].strip()
+    return f"{name}, {os.cpu_count()} cores"
 
 
 def _devices(name):

@@ -66,8 +66,8 @@ NAMES = {
 
 def main():
     arguments = parse_arguments()
-    backend.start_quietly()
     try:
+        backend.start_quietly()
         print(baselines(**vars(arguments)))
     except (InputError, OSError) as error:  # an OSError names its file
         print(f"error: {error}", file=sys.stderr)

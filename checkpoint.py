@@ -421,7 +421,7 @@ class Recogniser:
             (h, C) float32 vote shares.
 
         Raises:
-            ValueError: something that the run needs is missing, or not there for each utterance.
+            ValueError: something that the run needs is missing, not there for each utterance, or no number.
         """
         return self.predict(
             self.checked_dialog(transcripts, audio_features, speakers, start_s, end_s),
@@ -436,6 +436,8 @@ class Recogniser:
         needed = ["transcripts"] + ["audio_features"] * (self.scaler is not None)
         if self.members:
             needed += ["speakers", *(("start_s", "end_s") if self.scaler else ())]
+        if isinstance(transcripts, str) or transcripts is None:
+            raise ValueError(f"transcripts must be a list of texts, one per utterance. Received: {transcripts!r}")
         for name in needed:
             if given[name] is None or len(given[name]) != len(transcripts):
                 found = "None" if given[name] is None else f"{len(given[name])} rows"
@@ -447,6 +449,10 @@ class Recogniser:
                 f"audio_features must have the {len(self.audio_names)} columns of audio_names. "
                 f"Received: shape {np.shape(audio_features)}"
             )
+        for name in set(needed) & {"audio_features", "start_s", "end_s"}:
+            bad = ~np.isfinite(np.asarray(given[name], "float64").reshape(len(transcripts), -1)).all(axis=1)
+            if bad.any():
+                raise ValueError(f"{name} of utterance {int(bad.argmax())}, counted from 0, is not finite")
         times = [None if time is None else np.asarray(time, "float64") for time in (start_s, end_s)]
         return Utterances(list(transcripts), audio_features, speakers, *times)
 

@@ -30,8 +30,8 @@ def main():
     parser.add_argument("--corpus", type=Path, help="corpus file; default: the file that the run was trained on")
     parser.add_argument("--out", type=Path, help="JSON file for the result; default: RUN/costs.json")
     arguments = parser.parse_args()
-    backend.start_quietly()
     try:
+        backend.start_quietly()
         out = arguments.out or arguments.run / "costs.json"
         write_json(out, costs(arguments.run, arguments.corpus))
         print(f"written to {out}")

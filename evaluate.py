@@ -47,8 +47,8 @@ def main():
         help="score every epoch that train.py --keep-epochs kept, to show what choosing on the test session would give",
     )
     arguments = parser.parse_args()
-    backend.start_quietly()
     try:
+        backend.start_quietly()
         if arguments.explain:
             print(explain(arguments.run, arguments.explain, arguments.corpus, arguments.out))
         elif arguments.epochs:
@@ -86,7 +86,7 @@ def evaluate(run_folder, corpus_path=None, out=None, released_weights=None):
     if released_weights:
         recogniser = with_released_fusion(recogniser, run_folder, released_weights)
         out = out or home_of_results(run_folder, run) / "released-weights"
-    out = made_folder(out or home_of_results(run_folder, run))
+    out = results_folder(run_folder, run, out, corpus)
     shares, split, test = labelled(corpus, settings)
     predictions = recogniser.predict_corpus(corpus, test)
     final_stage = recogniser.final_stage
@@ -129,6 +129,21 @@ def home_of_results(run_folder, run):
     return Path("runs") / folder.resolve().name if "results.json" in run["files"] else folder
 
 
+def results_folder(run_folder, run, out, corpus=None):
+    """`out` or `home_of_results`, made if need be; in the run folder, scores on another corpus file get their own.
+
+    Raises:
+        InputError: it cannot be made, or is a provided checkpoint, whose own files would be overwritten.
+    """
+    home = home_of_results(run_folder, run)
+    if corpus is not None and home == Path(run_folder) and corpus.sha256 != run["corpus"]["sha256"]:
+        home /= f"on-{corpus.sha256[:8]}"
+    out = made_folder(out or home)
+    if "results.json" in run["files"] and out.resolve() == Path(run_folder).resolve():
+        raise InputError(f"{out}: is a provided checkpoint with results of its own; choose another --out")
+    return out
+
+
 def labelled(corpus, settings):
     """(N, C) vote shares, {part: indices} of the split, and the indices of the test utterances that have votes."""
     shares = vote_shares(corpus.votes_external, corpus.votes_self, settings["raters"])
@@ -168,7 +183,7 @@ def score_epochs(run_folder, corpus_path=None, out=None):
     same = epoch_weights(run_folder / "epochs", chosen)
     if chosen not in kept or sha256(same) != run["files"][f"{stage}.weights.h5"]:
         raise InputError(f"{same}: is not what the run has kept as its best epoch; the epochs are of another run")
-    out = made_folder(out or home_of_results(run_folder, recogniser.run))
+    out = results_folder(run_folder, run, out, corpus)
     dev_loss = {row[1]: row[3] for row in read_history(run_folder, run) if row[0] == stage}
     shares, _, test = labelled(corpus, run["settings"])
     rows, best = [], None
@@ -222,7 +237,7 @@ def explain(run_folder, utterance_id, corpus_path=None, out=None):
         raise InputError(f"{run_folder}: has a {recogniser.final_stage} branch alone, hence no attention over a dialog")
     if utterance_id not in corpus.utterance_id:
         raise InputError(f"no utterance '{utterance_id}' in the corpus; the first is {corpus.utterance_id[0]}")
-    out = made_folder(out or home_of_results(run_folder, recogniser.run))
+    out = results_folder(run_folder, recogniser.run, out)
     place = int((corpus.utterance_id == utterance_id).argmax())
     first = dialog_slices(corpus.dialog_id)[str(corpus.dialog_id[place])].start
     context = corpus.take(slice(first if recogniser.run["settings"]["context"] else place, place + 1))
@@ -312,6 +327,7 @@ def score(corpus, all_shares, train, test, predictions):
     )
 
     emotions, shares = corpus.emotions, all_shares[test]
+    other = [column for column, name in enumerate(emotions) if name == "other"]
     matrix = confusion_matrix(shares, predictions)
     all_classes, without_other = scores(matrix, emotions), scores(matrix, emotions, without=("other",))
     parts = {
@@ -329,6 +345,7 @@ def score(corpus, all_shares, train, test, predictions):
         "macro_f1_9": without_other["macro_f1"],
         "unweighted_accuracy_9": without_other["unweighted_accuracy"],
         "majority_accuracy": majority_accuracy(shares, all_shares[train]),
+        "majority_accuracy_9": majority_accuracy(shares, all_shares[train], without=other),
         "mean_squared_error": mean_squared_error(shares, predictions),
         "jensen_shannon_distance": float(jensen_shannon_distance(shares, predictions).mean()),
         "group_recalls": group_recalls(matrix, list(emotions)),
@@ -371,8 +388,10 @@ def tables(corpus, settings, results, matrix, final_stage, name):
     from metrics import readable_table
 
     other = ("other",) if "other" in corpus.emotions else ()
-    lines = [
-        f"{corpus.name}, {name_of_test(corpus, settings)}; {name}; seed {settings['seed']}",
+    lines = [f"{corpus.name}, {name_of_test(corpus, settings)}; {name}; seed {settings['seed']}"]
+    if not results["protocol"]["corpus_is_the_training_file"]:
+        lines.append("the corpus file is not the one of the training (SHA-256): features and scores may differ")
+    lines += [
         f"\nall {len(corpus.emotions)} classes",
         readable_table(matrix, corpus.emotions),
         "\nwithout 'other', as in the paper's tables",
@@ -382,7 +401,7 @@ def tables(corpus, settings, results, matrix, final_stage, name):
     for stage, result in {**results["branches"], final_stage: results}.items():
         numbers = (result["accuracy_9"], result["weighted_f1_9"], result["unweighted_accuracy_9"])
         lines.append("{:<15} {:9.4f} {:12.4f} {:7.4f}".format(stage, *numbers))
-    lines.append(f"majority        {results['majority_accuracy']:9.4f}  (always the most frequent training label)")
+    lines.append(f"majority        {results['majority_accuracy_9']:9.4f}  (always the most frequent training label)")
     lines += parts_table(results)
     table5, errors = results["disagreement"], results["calibration"]
     if table5["num_utterances"]:

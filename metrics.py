@@ -87,12 +87,15 @@ def group_recalls(matrix, emotions):
     return recalls
 
 
-def majority_accuracy(shares, train_shares):
-    """Accuracy of always answering the most frequent label of the training utterances, ties left out: the floor."""
+def majority_accuracy(shares, train_shares, without=()):
+    """Accuracy of always answering the most frequent label of the training utterances, ties left out: the floor.
+
+    Utterances whose label is one of the columns `without` are left out, as `scores` does.
+    """
     train_labels = train_shares[~(is_tie(train_shares) | without_votes(train_shares))].argmax(axis=1)
     answer = np.bincount(train_labels, minlength=shares.shape[1]).argmax()
     labels = shares[~(is_tie(shares) | without_votes(shares))].argmax(axis=1)
-    return float((labels == answer).mean())
+    return float((labels[~np.isin(labels, without)] == answer).mean())
 
 
 def mean_squared_error(shares, predictions):

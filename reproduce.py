@@ -42,7 +42,7 @@ SYSTEMS = {
     "paper": ("--variant", "paper"),
     "rate-3e-4": ("--learning-rate", "3e-4"),
     "rate-1e-3": ("--learning-rate", "1e-3"),
-    "epochs-100": ("--epochs", "100"),
+    "epochs-100": ("--epochs", "100", "--patience", "20"),
 }
 # The same for the causal variant; its branches come from "causal".
 CAUSAL_SYSTEMS = {
@@ -312,6 +312,8 @@ def planned_runs(arguments, corpus_path):
         for seed in arguments.seeds:
             name = f"{system}-seed{seed}"
             own = fold_options(system) or (SYSTEMS | CAUSAL_SYSTEMS | MELD_SYSTEMS)[system]
+            if arguments.quick and system == "epochs-100":
+                own = ("--epochs", str(2 * QUICK["epochs"]))
             options = (*settings, *(("--variant", "causal") if is_causal else ()), *own, "--seed", str(seed))
             full = f"{'causal' if is_causal else 'full'}-seed{seed}"
             branches = arguments.out / full if system in FUSION_ONLY else None

@@ -94,8 +94,8 @@ class Settings:
 
 def main():
     arguments, settings = parse_arguments()
-    backend.start_quietly()
     try:
+        backend.start_quietly()
         train(arguments, settings)
     except (InputError, OSError) as error:  # an OSError names its file
         print(f"error: {error}", file=sys.stderr)
@@ -268,7 +268,9 @@ def train(arguments, settings):
                 raise InputError(f"{path}: is not the file that the run began with (SHA-256 differs)")
     prepared = prepare(corpus_path, arguments.glove, settings)
     devices = backend.Devices(arguments.devices, arguments.processes, arguments.process, arguments.coordinator)
-    if not arguments.resume:
+    if arguments.resume:
+        check_surroundings(run, devices, arguments.run)
+    else:
         run = describe_run(prepared, corpus_path, arguments, settings, devices)
     devices.check_agreement(
         {
@@ -303,6 +305,23 @@ def train(arguments, settings):
     print(f"\nevaluate it: python evaluate.py {folder}")
 
 
+def check_surroundings(run, devices, folder):
+    """Refuses to go on with another backend, and says what else is not as it was: the last digits may then differ.
+
+    Raises:
+        InputError: the backend is another.
+    """
+    now = {**devices.describe(), "software": software()}
+    if run["backend"] != now["backend"]:
+        raise InputError(
+            f"{folder}: was begun on {run['backend']}, this is {now['backend']}; set the environment variable "
+            f"KERAS_BACKEND={run['backend']}"
+        )
+    for name in ("machine", "devices", "software"):
+        if run.get(name) != now[name]:
+            print(f"note: {name} of the run's beginning: {run.get(name)}; now: {now[name]}; last digits may differ")
+
+
 def own_folder(arguments):
     """The run folder of this process: --run, or beside it for the further ones of several processes."""
     name = f"{arguments.run.name}-process-{arguments.process}"
@@ -316,9 +335,8 @@ def refuse_existing(folder, run=None):
         InputError: says so.
     """
     if folder.exists() and (not folder.is_dir() or any(_of_a_run(path) for path in folder.iterdir())):
-        raise InputError(
-            f"{folder}: exists already; choose another --run, or go on with it: --run {run or folder} --resume"
-        )
+        go_on = f", or go on with it: --run {run or folder} --resume" if (folder / "run.json").exists() else ""
+        raise InputError(f"{folder}: exists already; choose another --run{go_on}")
 
 
 def _of_a_run(path):
@@ -436,7 +454,6 @@ def describe_run(prepared, corpus_path, arguments, settings, devices):
     from checkpoint import RUN_FORMAT, RUN_FORMAT_VERSION
 
     corpus = prepared.corpus
-    packages = ("keras", "numpy", "h5py", "tensorflow-cpu", "tensorflow", "jax", "torch")
     return {
         "format": RUN_FORMAT,
         "format_version": RUN_FORMAT_VERSION,
@@ -456,14 +473,17 @@ def describe_run(prepared, corpus_path, arguments, settings, devices):
         "glove": {"path": str(arguments.glove), "sha256": sha256(arguments.glove)} if arguments.glove else None,
         "branches": str(arguments.branches) if arguments.branches else None,
         "prior_shares": prepared.targets[prepared.train].mean(axis=0, dtype="float64").tolist(),
-        "software": {
-            "python": platform.python_version(),
-            **{name: found for name in packages if (found := _version(name))},
-        },
+        "software": software(),
         **devices.describe(),
         "stages": {},
         "files": {},
     }
+
+
+def software():
+    """{package: version} of what computes."""
+    packages = ("keras", "numpy", "h5py", "tensorflow-cpu", "tensorflow", "jax", "torch")
+    return {"python": platform.python_version(), **{name: found for name in packages if (found := _version(name))}}
 
 
 def _version(package):
@@ -600,16 +620,16 @@ def check_branches(run, settings):
     other = read_run(source)
     # Not among them, since they are the fusion's alone here: epochs, patience and learning rate.
     decisive = ["targets", "loss", "raters", "train_sessions", "dev_session", "split", "emotion", "batch_size", "seed"]
-    for name in decisive:
-        ours, theirs = run["settings"][name], other["settings"].get(name)
-        if theirs != (list(ours) if isinstance(ours, tuple) else ours):
-            raise InputError(f"--branches {source}: was trained with {name} {theirs}, this run has {ours}")
     if "causal" in (other["settings"]["variant"], run["settings"]["variant"]) and (
         other["settings"]["variant"] != run["settings"]["variant"]
     ):
         raise InputError(f"--branches {source}: the causal variant has branches of its own")
     if other["corpus"]["sha256"] != run["corpus"]["sha256"]:
         raise InputError(f"--branches {source}: was trained on another corpus file")
+    for name in decisive:
+        ours, theirs = run["settings"][name], other["settings"].get(name)
+        if theirs != (list(ours) if isinstance(ours, tuple) else ours):
+            raise InputError(f"--branches {source}: was trained with {name} {theirs}, this run has {ours}")
     if (other.get("glove") or {}).get("sha256") != (run["glove"] or {}).get("sha256"):
         raise InputError(f"--branches {source}: was trained with another GloVe file")
     for stage in wanted:

@@ -213,6 +213,12 @@ def test_missing_arguments_are_named(recogniser):
         recogniser.predict_dialog(**UTTERANCES | {"start_s": None})
     with pytest.raises(ValueError, match="2 columns of audio_names"):
         recogniser.predict_dialog(**UTTERANCES | {"audio_features": np.zeros((5, 3))})
+    with pytest.raises(ValueError, match="a list of texts, one per utterance"):
+        recogniser.predict_dialog(**UTTERANCES | {"transcripts": "words"})
+    features = np.zeros((5, 2))
+    features[3, 1] = np.nan
+    with pytest.raises(ValueError, match="audio_features of utterance 3, counted from 0, is not finite"):
+        recogniser.predict_dialog(**UTTERANCES | {"audio_features": features})
 
 
 def test_trains_and_evaluates(miniature, tmp_path):

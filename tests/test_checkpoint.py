@@ -11,9 +11,19 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 import model
+from backend import Devices
 from checkpoint import Scaler, check_files, load_checkpoint, read_run, save_arrays, save_weights, weight_arrays
 from data.files import InputError, sha256, write_json
-from train import Settings, check_branches, parse_arguments, read_history, take_branch, train
+from train import (
+    Settings,
+    check_branches,
+    check_surroundings,
+    parse_arguments,
+    read_history,
+    software,
+    take_branch,
+    train,
+)
 
 NAMES = ("pitch", "energy", "rate")
 RUN = {
@@ -266,6 +276,19 @@ def test_branches_may_have_been_trained_longer_or_faster_but_not_otherwise(folde
     for name, value in (("batch_size", 3), ("seed", 9), ("targets", "categorical")):
         with pytest.raises(InputError, match=f"was trained with {name} .*, this run has {value}"):
             check_branches(with_settings(**{name: value}), settings)
+
+
+def test_a_run_goes_on_with_its_backend_alone(capsys):
+    """Another one would compute other digits under the run.json of the first; what else differs is said."""
+    devices = Devices()
+    run = {**devices.describe(), "software": software()}
+    check_surroundings(run, devices, "runs/a")
+    assert capsys.readouterr().out == ""
+    with pytest.raises(InputError, match="runs/a: was begun on another, .* set .* KERAS_BACKEND=another"):
+        check_surroundings(run | {"backend": "another"}, devices, "runs/a")
+    check_surroundings(run | {"software": {"keras": "2"}, "devices": ["cpu:0", "cpu:1"]}, devices, "runs/a")
+    said = capsys.readouterr().out.splitlines()
+    assert [line.partition(" of")[0] for line in said] == ["note: devices", "note: software"]
 
 
 @pytest.mark.parametrize("changed", ["corpus", "glove"])

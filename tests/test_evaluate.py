@@ -5,6 +5,7 @@ On a run folder with untrained networks: what is tested does not depend on good 
 
 import argparse
 import csv
+import importlib.util
 import json
 
 import keras
@@ -18,7 +19,7 @@ from baselines import BC_LSTM_UNITS, bc_lstm, context_vectors
 from checkpoint import build_networks, load_checkpoint, save_weights
 from costs import forward_flops, trainable
 from data.contexts import context_rows, dialog_contexts
-from data.corpus import dialog_slices, read_corpus
+from data.corpus import dialog_slices, read_corpus, write_corpus
 from data.files import InputError, sha256, write_json
 from evaluate import evaluate, explain
 from explain import correlation_layers, last_attention, learned_factors
@@ -67,10 +68,32 @@ def read_predictions(path):
         return np.array([row[1:] for row in list(csv.reader(file))[1:]], "float32")
 
 
+def test_another_corpus_file_is_said(untrained, miniature, tmp_path):
+    """The features differ: scored, since a licence holder extracts features anew, but not in silence."""
+    corpus = read_corpus(miniature)
+    corpus.audio[:] += 1
+    write_corpus(tmp_path / "other.h5", corpus)
+    evaluate(untrained)
+    before = (untrained / "predictions.csv").read_bytes()
+    printed = evaluate(untrained, tmp_path / "other.h5")
+    other = untrained / f"on-{sha256(tmp_path / 'other.h5')[:8]}"
+    assert (untrained / "predictions.csv").read_bytes() == before != (other / "predictions.csv").read_bytes()
+    assert "the corpus file is not the one of the training (SHA-256): features and scores may differ" in printed
+
+
+@pytest.mark.parametrize("name, error", [("foo", "must be one of tensorflow, jax, torch"), ("torch", "not installed")])
+def test_backends_that_cannot_run_are_named(name, error, monkeypatch):
+    monkeypatch.setenv("KERAS_BACKEND", name)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match=f"KERAS_BACKEND={name}: .*{error}"):
+        backend.start_quietly()
+
+
 def test_parts_of_the_test_session_add_up(untrained, miniature):
     printed = evaluate(untrained)
     results, corpus = json.loads((untrained / "results.json").read_text()), read_corpus(miniature)
     assert printed.startswith("acc:") and "average precision (any vote counts)" in printed
+    assert "features and scores may differ" not in printed
     for stage in (results, *results["branches"].values()):
         assert sum(part["num_utterances"] for part in stage["agreement_levels"].values()) == stage["num_utterances"]
         assert sum(part["num_utterances"] for part in stage["dialog_kinds"].values()) == stage["num_utterances"]

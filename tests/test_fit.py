@@ -83,6 +83,14 @@ def test_averaging_by_hand(tmp_path):
     np.testing.assert_allclose(mean, steps[0] / 4 + steps[1] / 4 + steps[2] / 2, atol=1e-6)
 
 
+def test_a_step_that_is_traced_once_trains_the_same(tmp_path, monkeypatch):
+    """Byte for byte as Keras's own step, with an odd last batch."""
+    recipe = replace(RECIPE, batch_size=3)
+    traced_once = trained(tmp_path / "once", settings=recipe)
+    monkeypatch.setattr("backend.trace_once", lambda network: None)
+    assert_same(trained(tmp_path / "as often as Keras does", settings=recipe), traced_once)
+
+
 def test_stopped_after_every_step_it_ends_with_the_same_bytes(tmp_path, whole):
     assert_same(trained(tmp_path, stop=lambda: 15), whole)  # the signal is there from the set-up on
 

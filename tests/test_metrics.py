@@ -108,7 +108,8 @@ def test_losses_and_floor_by_hand():
     expected = -(np.log(0.5) + 0.5 * np.log(0.25) + 0.5 * np.log(0.75)) / 2
     assert cross_entropy(shares, predictions) == pytest.approx(expected)
     train = np.array([[1, 0], [0, 1], [0, 1], [0.5, 0.5]])
-    assert majority_accuracy(np.array([[1, 0], [0, 1], [0.3, 0.7], [0.5, 0.5]]), train) == pytest.approx(2 / 3)
+    test = np.array([[1, 0], [0, 1], [0.3, 0.7], [0.5, 0.5]])
+    assert majority_accuracy(test, train) == pytest.approx(2 / 3) and majority_accuracy(test, train, without=[0]) == 1
 
 
 def test_jensen_shannon_distance_by_hand_and_as_scipy():

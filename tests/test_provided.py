@@ -1,6 +1,8 @@
 """The provided checkpoints are whole, small, and what their cards say."""
 
+import importlib.util
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +10,8 @@ import pytest
 from conftest import ROOT, run_script
 
 from checkpoint import load_checkpoint
-from data.files import sha256
-from evaluate import home_of_results
+from data.files import InputError, sha256
+from evaluate import home_of_results, results_folder
 
 PROVIDED = sorted(path.parent for path in (ROOT / "checkpoints").glob("*/run.json"))
 
@@ -41,10 +43,27 @@ def starts_of(results):
     return {item for item in results["protocol"]["weights_sha256"].items() if "-start." in item[0]}
 
 
-@pytest.mark.parametrize("folder", PROVIDED, ids=lambda folder: folder.name)
-def test_the_real_corpus_gives_the_cards_confusion_matrix(folder, shared, tmp_path):
+ON_BACKENDS = [(folder, "tensorflow") for folder in PROVIDED] + [(PROVIDED[-1], "jax"), (PROVIDED[-1], "torch")]
+
+
+@pytest.mark.parametrize("folder, backend", ON_BACKENDS, ids=lambda value: getattr(value, "name", value))
+def test_the_real_corpus_gives_the_cards_confusion_matrix(folder, backend, shared, tmp_path):
+    if importlib.util.find_spec(backend) is None:
+        pytest.skip(f"{backend} is not installed")
     corpus = shared / "iemocap" / "iemocap.h5"
-    done = run_script("evaluate.py", folder, "--corpus", corpus, "--out", tmp_path)
+    done = run_script("evaluate.py", folder, "--corpus", corpus, "--out", tmp_path, env={"KERAS_BACKEND": backend})
     assert done.returncode == 0, done.stderr
+    assert "features and scores may differ" not in done.stdout
     found, card = (json.loads((path / "results.json").read_text()) for path in (tmp_path, folder))
     assert found["confusion_matrix"] == card["confusion_matrix"] and found["accuracy_9"] == card["accuracy_9"]
+
+
+def test_results_of_a_provided_checkpoint_stay(tmp_path):
+    """Scoring one into its own folder would overwrite what its run.json vouches for."""
+    folder = tmp_path / "provided"
+    shutil.copytree(PROVIDED[-1], folder)
+    before = {path.name: sha256(path) for path in folder.iterdir()}
+    run = json.loads((folder / "run.json").read_text())
+    with pytest.raises(InputError, match="is a provided checkpoint with results of its own; choose another --out"):
+        results_folder(folder, run, folder)
+    assert before == {path.name: sha256(path) for path in folder.iterdir()}
