@@ -95,7 +95,7 @@ def publish(folder, run_folders, corpus_path, note=""):
     for file in files:
         shutil.copyfile(source / file, new / file)
     write_json(new / "run.json", run)
-    write_text(new / "README.md", text)
+    write_text(new / "README.md", f"{text}    {sha256(new / 'run.json')}  run.json\n")
     shutil.rmtree(folder, ignore_errors=True)
     new.rename(folder)
 
@@ -127,6 +127,10 @@ def card(name, note, run_folders, runs, chosen, corpus_path):
             spread = f" ± {values.std(ddof=1):.1f}" if len(values) > 1 else ""
             cells.append(f"{values.mean():.1f}{spread} [{ends[0]:.1f}, {ends[1]:.1f}]")
         lines.append(f"| {label} | " + " | ".join(cells) + " |")
+    accuracies = [
+        f"{seed}: {value:.1f}" for seed, value in zip(seeds, systems["all seeds"].per_seed[:, 0], strict=True)
+    ]
+    lines += ["", f"Accuracy of each seed: {', '.join(accuracies)}. The dev loss alone chose among them."]
     emotions = results["emotions"]
     matrix = ["| | " + " | ".join(emotions) + " |", "|---" * (len(emotions) + 1) + "|"]
     matrix += [
@@ -142,6 +146,7 @@ def card(name, note, run_folders, runs, chosen, corpus_path):
         "corpus": run["corpus"]["name"],
         "train": " ".join(map(str, settings["train_sessions"])),
         "dev": settings["dev_session"],
+        "choice": "epoch and settings" if settings["variant"] == "causal" else "the epoch",
         "test": settings["test_session"],
         "feature_set": run["corpus"]["audio_feature_set"],
         "num_features": run["corpus"]["num_audio_features"],

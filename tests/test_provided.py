@@ -26,6 +26,7 @@ def test_card_and_files_agree(folder):
     assert sum(path.stat().st_size for path in folder.iterdir()) < 25e6
     for name, digest in run["files"].items():
         assert sha256(folder / name) == digest and f"{digest}  {name}" in card
+    assert f"{sha256(folder / 'run.json')}  run.json" in card
     results = json.loads((folder / "results.json").read_text())
     assert results["protocol"]["weights_sha256"].items() <= run["files"].items() | starts_of(results)
     for emotion, row in zip(results["emotions"], results["confusion_matrix"], strict=True):
