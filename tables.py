@@ -356,17 +356,16 @@ def variant_table(results, path):
 
 
 def rate_table(results, path):
-    """The released network's fusion at higher learning rates, and trained longer; the branches are the same."""
+    """The released network's fusion at higher learning rates; the branches are the same."""
     systems = []
     for system in results.folders:
         settings = results.of(system, "run.json")[0]["settings"]
-        name = f"T+A, learning rate {settings['learning_rate']:g}, at most {settings['epochs']} epochs"
+        name = f"T+A{'' if settings['context'] else ', no context'}, learning rate {settings['learning_rate']:g}"
         systems.append(results.recognition(name, TABLE_3["full"] if system == "full" else (), system))
     notes = results.notes(results.folders) + [
         "Nine classes, without 'other'. The lowest dev loss chooses the epoch; the first row has the paper's settings."
     ]
-    title = results.title("Learning rate and epochs of the released fusion")
-    write_recognition(path, title, notes, systems, systems[0])
+    write_recognition(path, results.title("Learning rate of the released fusion"), notes, systems, systems[0])
 
 
 def table_4(results, path):
