@@ -43,6 +43,7 @@ SYSTEMS = {
     "rate-3e-4": ("--learning-rate", "3e-4"),
     "rate-1e-3": ("--learning-rate", "1e-3"),
     "rate-3e-4-no-context": ("--learning-rate", "3e-4", "--no-context"),
+    "rate-3e-4-no-factor": ("--learning-rate", "3e-4", "--factor", "none"),
 }
 # The same for the causal variant; its branches come from "causal".
 CAUSAL_SYSTEMS = {
@@ -52,7 +53,7 @@ CAUSAL_SYSTEMS = {
     "causal-text": ("--modality", "text"),
     "causal-audio": ("--modality", "audio"),
 }
-RATES = ("rate-3e-4", "rate-1e-3", "rate-3e-4-no-context")
+RATES = ("rate-3e-4", "rate-1e-3", "rate-3e-4-no-context", "rate-3e-4-no-factor")
 FUSION_ONLY = ("no-context", "no-factor", "paper", *RATES, *list(CAUSAL_SYSTEMS)[1:])
 CAUSAL_FOLDS = tuple(f"causal-{fold}" for fold in FOLDS)
 # Table 2: one binary network for each emotion and each reading of which part of MELD is the test.
@@ -106,9 +107,9 @@ def parse_arguments(argv=None):
         "experiment",
         choices=EXPERIMENTS,
         help="which; epochs: the epoch chosen on dev or on the test session; variants: the released network and Figure "
-        "4's; rates: the fusion at 3 and 10 times the learning rate, at 3 times without context, too; folds: each session "
-        "is the test session once; table2 needs MELD, so `all` leaves it out; causal and causal-...: our own variant. "
-        "`all` has no variants, rates, folds or causal ones",
+        "4's; rates: the fusion at 3 and 10 times the learning rate, at 3 times without context or factor, too; folds: "
+        "each session is the test session once; table2 needs MELD, so `all` leaves it out; causal and causal-...: our own "
+        "variant. `all` has no variants, rates, folds or causal ones",
     )
     parser.add_argument("--corpus", type=Path, help="corpus file of data.prepare")
     parser.add_argument("--glove", type=Path, help="GloVe text file (default: word vectors start random)")

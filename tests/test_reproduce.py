@@ -291,6 +291,7 @@ def test_tables_show_paper_and_ours(fabricated, tmp_path, monkeypatch):
         "T+A, learning rate 0.0003": "",
         "T+A, learning rate 0.001": "",
         "T+A, no context, learning rate 0.0003": "",
+        "T+A, no MCAF, learning rate 0.0003": "",
     }
     assert float(list(rates.values())[2]["mean"]) == pytest.approx(
         100 * np.mean([r["accuracy_9"] for r in scored("rate-1e-3")])
