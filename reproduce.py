@@ -108,8 +108,8 @@ def parse_arguments(argv=None):
         choices=EXPERIMENTS,
         help="which; epochs: the epoch chosen on dev or on the test session; variants: the released network and Figure "
         "4's; rates: the fusion at 3 and 10 times the learning rate, at 3 times without context or factor, too; folds: "
-        "each session is the test session once; table2 needs MELD, so `all` leaves it out; causal and causal-...: our own "
-        "variant. `all` has no variants, rates, folds or causal ones",
+        "each session is the test session once; table2 needs MELD, so `all` leaves it out; causal and causal-...: our "
+        "own variant. `all` has no variants, rates, folds or causal ones",
     )
     parser.add_argument("--corpus", type=Path, help="corpus file of data.prepare")
     parser.add_argument("--glove", type=Path, help="GloVe text file (default: word vectors start random)")
