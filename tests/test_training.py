@@ -190,6 +190,7 @@ def test_stopped_and_killed_run_ends_with_the_same_bytes(trained, miniature, tmp
 
     process = start_training(folder, "--resume")
     wait_for(process, ["fusion", "4/8"])
+    process.send_signal(signal.SIGSTOP)  # else a fast machine has finished before the other one is refused
     refused = run_script("train.py", "--run", folder, "--resume")
     assert refused.returncode == 2 and "another train.py" in refused.stderr
     process.send_signal(signal.SIGKILL)
