@@ -449,10 +449,10 @@ class Recogniser:
                 f"audio_features must have the {len(self.audio_names)} columns of audio_names. "
                 f"Received: shape {np.shape(audio_features)}"
             )
-        for name in set(needed) & {"audio_features", "start_s", "end_s"}:
-            bad = ~np.isfinite(np.asarray(given[name], "float64").reshape(len(transcripts), -1)).all(axis=1)
-            if bad.any():
-                raise ValueError(f"{name} of utterance {int(bad.argmax())}, counted from 0, is not finite")
+        for name in ("audio_features", "start_s", "end_s"):
+            bad = np.argwhere(~np.isfinite(np.asarray(given[name], "float64"))) if name in needed else ()
+            if len(bad):
+                raise ValueError(f"{name} of utterance {bad[0][0]}, counted from 0, is not finite")
         times = [None if time is None else np.asarray(time, "float64") for time in (start_s, end_s)]
         return Utterances(list(transcripts), audio_features, speakers, *times)
 

@@ -53,7 +53,7 @@ CAUSAL_SYSTEMS = {
     "causal-text": ("--modality", "text"),
     "causal-audio": ("--modality", "audio"),
 }
-RATES = ("rate-3e-4", "rate-1e-3", "rate-3e-4-no-context", "rate-3e-4-no-factor")
+RATES = tuple(system for system in SYSTEMS if system.startswith("rate-"))
 FUSION_ONLY = ("no-context", "no-factor", "paper", *RATES, *list(CAUSAL_SYSTEMS)[1:])
 CAUSAL_FOLDS = tuple(f"causal-{fold}" for fold in FOLDS)
 # Table 2: one binary network for each emotion and each reading of which part of MELD is the test.

@@ -114,7 +114,7 @@ def targets(num, seed=1):
     return np.random.default_rng(seed).dirichlet(np.ones(10), num).astype("float32")
 
 
-def timed_epochs(network, inputs, num, epochs=2):
+def timed_epochs(network, inputs, num, epochs=3):
     """Seconds of each epoch of training on N samples in batches of 64; the first one traces."""
     from data.contexts import shuffled_batches
 
@@ -155,7 +155,7 @@ def fusion():
     def inputs(chosen):
         return context_rows([audio[i] for i in chosen], [text[i] for i in chosen], CONTEXT_LENGTH)
 
-    seconds = timed_epochs(network, inputs, len(audio), epochs=3)
+    seconds = timed_epochs(network, inputs, len(audio))
     rates.append(matmul_rate())
     sizes = np.array([len(rows) for rows in audio])
     needed = 3 * float(forward_flops(network, sizes + (sizes < CONTEXT_LENGTH)).sum())
@@ -324,7 +324,7 @@ def text():
 
     ids = token_ids()
     words = np.random.default_rng(1).normal(0, 0.4, (NUM_WORDS, 200)).astype("float32")
-    seconds = timed_epochs(text_branch(words), lambda chosen: token_rows(ids[chosen]), len(ids), epochs=3)
+    seconds = timed_epochs(text_branch(words), lambda chosen: token_rows(ids[chosen]), len(ids))
     return {"first_epoch_s": seconds[0], "epoch_s": min(seconds[1:])}
 
 
@@ -335,7 +335,7 @@ def audio():
     num = sum(dialog_lengths(TRAIN))
     features = np.random.default_rng(0).normal(size=(num, NUM_AUDIO_FEATURES)).astype("float32")
     network = audio_branch(NUM_AUDIO_FEATURES)
-    return {"epoch_s": min(timed_epochs(network, lambda chosen: {"features": features[chosen]}, num, epochs=3)[1:])}
+    return {"epoch_s": min(timed_epochs(network, lambda chosen: {"features": features[chosen]}, num)[1:])}
 
 
 def extraction():

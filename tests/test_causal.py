@@ -219,6 +219,8 @@ def test_missing_arguments_are_named(recogniser):
     features[3, 1] = np.nan
     with pytest.raises(ValueError, match="audio_features of utterance 3, counted from 0, is not finite"):
         recogniser.predict_dialog(**UTTERANCES | {"audio_features": features})
+    with pytest.raises(ValueError, match="end_s of utterance 1, counted from 0, is not finite"):
+        recogniser.predict_dialog(**UTTERANCES | {"end_s": [0.0, np.inf, 1.0, 1.0, 1.0]})
 
 
 def test_trains_and_evaluates(miniature, tmp_path):

@@ -59,6 +59,10 @@ def test_the_real_corpus_gives_the_cards_confusion_matrix(folder, backend, share
     assert found["confusion_matrix"] == card["confusion_matrix"] and found["accuracy_9"] == card["accuracy_9"]
 
 
+def test_a_dialog_without_utterances_has_no_answers():
+    assert load_checkpoint(PROVIDED[-1]).predict_dialog([], np.zeros((0, 46))).shape == (0, 10)
+
+
 def test_results_of_a_provided_checkpoint_stay(tmp_path):
     """Scoring one into its own folder would overwrite what its run.json vouches for."""
     folder = tmp_path / "provided"
