@@ -60,7 +60,7 @@ def start_of(stage, settings):
 
 def recipe(stage, settings):
     """`fit.Recipe` of a stage; `settings` is `train.Settings`."""
-    from fit import Recipe
+    from training.loop import Recipe
 
     branch = stage.split("-")[0]
     if branch == "fusion":
@@ -212,7 +212,7 @@ def member_outputs(recogniser, branch, member, inputs):
 def branch_data(stage, prepared, network):
     """`fit.StageData` of a branch's stage: the training utterances but those of the session it goes without."""
     from data.contexts import token_rows
-    from fit import StageData
+    from training.loop import StageData
     from model import predict_features, predict_tokens
 
     branch, rows = stage.split("-")[0], prepared.train
@@ -249,7 +249,7 @@ def fusion_data(prepared, network, vectors, settings):
         vectors: {stage: (N, 200)} of the trained branches.
         settings: `train.Settings`.
     """
-    from fit import StageData
+    from training.loop import StageData
     from model import VECTOR_DIM, predict_dialogs
 
     corpus, speaker = prepared.corpus, speaker_codes(prepared.corpus.speaker)

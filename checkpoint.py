@@ -19,8 +19,8 @@ import numpy as np
 import causal
 from data.contexts import dialog_contexts
 from data.corpus import dialog_slices
-from data.files import InputError, read_json, sha256
-from data.hdf5 import atomic_hdf5, open_hdf5, plain_dataset
+from storage.files import InputError, read_json, sha256
+from storage.hdf5 import atomic_hdf5, open_hdf5, plain_dataset
 from data.text import WORD_DIM, token_ids
 
 RUN_FORMAT, RUN_FORMAT_VERSION = "mcaf-run", 1

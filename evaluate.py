@@ -17,8 +17,8 @@ import dataclasses
 import sys
 from pathlib import Path
 
-import backend
-from data.files import InputError, made_folder, sha256, write_csv, write_json
+from training import backend
+from storage.files import InputError, made_folder, sha256, write_csv, write_json
 from data.labels import name_of_test, split_of, task_of, vote_shares, without_votes
 
 
@@ -78,8 +78,8 @@ def evaluate(run_folder, corpus_path=None, out=None, released_weights=None):
     Raises:
         InputError: the run is not finished, corpus and run do not fit, or the weights do not fit the network.
     """
-    from figures import confusion_figure
-    from metrics import agreement_levels, confusion_matrix, published_printout
+    from scoring.figures import confusion_figure
+    from scoring.metrics import agreement_levels, confusion_matrix, published_printout
 
     recogniser, corpus, corpus_path = load(run_folder, corpus_path)
     run, settings = recogniser.run, recogniser.run["settings"]
@@ -169,8 +169,8 @@ def score_epochs(run_folder, corpus_path=None, out=None):
         InputError: no epoch was kept, the files are not of this run, or corpus and run do not fit.
     """
     from checkpoint import load_weights
-    from fit import epoch_weights
-    from metrics import confusion_matrix, mean_squared_error, scores
+    from training.loop import epoch_weights
+    from scoring.metrics import confusion_matrix, mean_squared_error, scores
     from train import read_history
 
     run_folder = Path(run_folder)
@@ -230,7 +230,7 @@ def explain(run_folder, utterance_id, corpus_path=None, out=None):
     """
     from data.corpus import dialog_slices
     from explain import last_attention, learned_factors
-    from figures import attention_figure, factor_figure
+    from scoring.figures import attention_figure, factor_figure
 
     recogniser, corpus, _ = load(run_folder, corpus_path)
     if "fusion" not in recogniser.networks:
@@ -312,7 +312,7 @@ def score(corpus, all_shares, train, test, predictions):
         The entries of results.json: over all classes and without 'other', group recalls, the floor, distances,
         calibration, agreement levels, Table 5, improvised and scripted dialogs.
     """
-    from metrics import (
+    from scoring.metrics import (
         agreement_levels,
         calibration,
         confusion_matrix,
@@ -385,7 +385,7 @@ def protocol(run, corpus, corpus_path):
 
 def tables(corpus, settings, results, matrix, final_stage, name):
     """The scores for people, as lines."""
-    from metrics import readable_table
+    from scoring.metrics import readable_table
 
     other = ("other",) if "other" in corpus.emotions else ()
     lines = [f"{corpus.name}, {name_of_test(corpus, settings)}; {name}; seed {settings['seed']}"]

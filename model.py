@@ -17,8 +17,8 @@ from keras import ops
 
 from attention import CausalMutualCorrelationAttention, MutualCorrelationAttention, SubViewAttention
 from data.contexts import context_rows, dialog_rows, length_batches, token_rows
-from data.files import InputError
-from data.hdf5 import open_hdf5, plain_dataset, plain_item
+from storage.files import InputError
+from storage.hdf5 import open_hdf5, plain_dataset, plain_item
 from data.labels import EMOTIONS
 from data.text import PADDING_ID
 

@@ -28,7 +28,7 @@ from pathlib import Path
 import numpy as np
 
 import train
-from data.files import InputError, made_folder, read_json, sha256
+from storage.files import InputError, made_folder, read_json, sha256
 
 SCRIPTS = Path(__file__).parent
 SESSIONS = (1, 2, 3, 4, 5)
@@ -168,7 +168,7 @@ def reproduce(arguments):
         made_folder(arguments.out / "logs")
         costs = train_and_measure(arguments, corpus_path, corpus_sha256, plan)
     peers = finished_baselines(arguments) if arguments.experiment in ("table1", "all") else {}
-    from tables import WRITERS, Results
+    from experiments.tables import WRITERS, Results
 
     systems = EXPERIMENTS[arguments.experiment]
     folders = {system: [run.folder for run in plan if run.system == system] for system in systems}
@@ -409,7 +409,7 @@ def do_all(tasks, jobs, programs):
 
 def tune_baselines(arguments, corpus_path, runs, programs):
     """Tunes and scores the systems of baselines.py on the vectors of each run."""
-    from baselines import GRIDS
+    from experiments.baselines import GRIDS
 
     epochs = baseline_epochs(arguments)
     options = ("--corpus", corpus_path, "--out", arguments.out / "baselines")
@@ -431,7 +431,7 @@ def baseline_epochs(arguments):
 
 def finished_baselines(arguments):
     """{system: [folder per seed]} of the baselines that are done."""
-    from baselines import GRIDS
+    from experiments.baselines import GRIDS
 
     done = {system: [s for s in arguments.seeds if peer_is_done(arguments, system, s)] for system in GRIDS}
     return {system: [peer_folder(arguments, system, s) for s in seeds] for system, seeds in done.items() if seeds}

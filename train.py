@@ -23,9 +23,9 @@ from pathlib import Path
 
 import numpy as np
 
-import backend
+from training import backend
 import causal
-from data.files import InputError, made_folder, sha256, write_csv, write_json
+from storage.files import InputError, made_folder, sha256, write_csv, write_json
 from data.labels import DEV_SESSION, TEST_SESSION, TRAIN_SESSIONS
 
 MINIATURE_CORPUS = Path("runs/miniature.h5")
@@ -292,7 +292,7 @@ def train(arguments, settings):
             if arguments.keep_epochs:
                 (folder / "epochs").mkdir(exist_ok=True)  # tells --resume
             write_json(folder / "run.json", run)
-        from fit import Stopped
+        from training.loop import Stopped
 
         try:
             run_stages(folder, run, prepared, settings, devices.any_process(stop), devices)
@@ -497,8 +497,8 @@ def run_stages(folder, run, prepared, settings, stop, devices):
     import keras
 
     from checkpoint import STAGES, build_networks, check_files, load_weights, save_weights, stages_of
-    from figures import training_curves
-    from fit import HISTORY_HEADER, StageState, fit
+    from scoring.figures import training_curves
+    from training.loop import HISTORY_HEADER, StageState, fit
 
     backend.make_deterministic()
     num_words = len(prepared.vocabulary or ()) + 1
@@ -568,7 +568,7 @@ def branch_vectors(branch, network, prepared, settings):
 
 def recipe_of(stage, settings):
     """`fit.Recipe` of a stage: the paper's is the same for all."""
-    from fit import Recipe
+    from training.loop import Recipe
 
     if settings.variant == "causal":
         return causal.recipe(stage, settings)
@@ -653,7 +653,7 @@ def stage_data(stage, prepared, network, vectors, settings, context_length):
     """
     import model
     from data.contexts import context_rows, dialog_contexts, token_rows
-    from fit import StageData
+    from training.loop import StageData
 
     if settings.variant == "causal":
         if stage.startswith("fusion"):

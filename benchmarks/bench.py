@@ -17,10 +17,10 @@ from pathlib import Path
 
 import numpy as np
 
-import backend
-from costs import begin_as_trained, seconds_of_steps
-from data.files import InputError, made_folder, read_json, write_json, write_text
-from report import markdown_table, write_between
+from training import backend
+from experiments.costs import begin_as_trained, seconds_of_steps
+from storage.files import InputError, made_folder, read_json, write_json, write_text
+from experiments.intervals import markdown_table, write_between
 
 HERE = Path(__file__).parent
 BEGIN = "<!-- Written by make bench: begin -->"
@@ -28,7 +28,7 @@ CONTEXT_LENGTH, NUM_TOKENS, NUM_WORDS, NUM_AUDIO_FEATURES, BATCH_SIZE = 167, 50,
 TRAIN, TEST = ("1", "2", "5"), ("4",)
 LENGTHS = (20, 50, 100, 200, 500, 1000)
 SCRIPTS = ("train.py", "evaluate.py", "reproduce.py", "baselines.py", "costs.py", "tables.py")
-MODULES = ("data.prepare", "checkpoints.publish", "benchmarks.bench")
+MODULES = ("data.prepare", "experiments.publish", "benchmarks.bench")
 
 
 def main():
@@ -144,7 +144,7 @@ def matmul_rate():
 
 def fusion():
     """An epoch of the fusion network with padding computed once, and the share of the machine's product rate."""
-    from costs import forward_flops
+    from experiments.costs import forward_flops
     from data.contexts import context_rows
     from model import fusion_network
 
@@ -172,7 +172,7 @@ def fusion():
 
 def fusion_side_by_side():
     """Steps of the fusion network, of the same on 167 zero-padded rows with the same weights, and of a BC-LSTM."""
-    from baselines import bc_lstm, context_vectors
+    from experiments.baselines import bc_lstm, context_vectors
     from benchmarks.padded import padded_fusion, zero_padded
     from data.contexts import context_rows
     from model import fusion_network

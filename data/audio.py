@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data.files import InputError, sha256, write_text
+from storage.files import InputError, sha256, write_text
 
 SAMPLE_RATE_HZ = 16_000
 FEATURE_SETS = ("egemaps_lld", "emo_large", "none")

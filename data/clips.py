@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 
 from data.audio import SAMPLE_RATE_HZ, read_wav
-from data.files import InputError
+from storage.files import InputError
 
 _LONGEST_S = 600  # of decoding one clip
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass, fields
 import h5py
 import numpy as np
 
-from data.files import InputError, sha256
-from data.hdf5 import LARGEST_RATIO, atomic_hdf5, open_hdf5, plain_dataset
+from storage.files import InputError, sha256
+from storage.hdf5 import LARGEST_RATIO, atomic_hdf5, open_hdf5, plain_dataset
 
 FORMAT, FORMAT_VERSION = "mcaf-corpus", 1
 _TEXT = ("utterance_id", "dialog_id", "speaker", "transcript")

@@ -19,7 +19,7 @@ import numpy as np
 
 from data.audio import config_hash, extract, feature_config, feature_names
 from data.clips import ffmpeg_version, is_clip, read_sound
-from data.files import InputError, sha256
+from storage.files import InputError, sha256
 
 
 def extract_files(wavs, feature_set, cache, emo_large_conf=None, jobs=None, progress=True):

@@ -17,7 +17,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
-from data.files import InputError
+from storage.files import InputError
 from data.labels import EMOTIONS
 
 SESSIONS = (1, 2, 3, 4, 5)

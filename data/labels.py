@@ -8,7 +8,7 @@ import dataclasses
 
 import numpy as np
 
-from data.files import InputError
+from storage.files import InputError
 
 # The order of every vector and matrix (released code).
 EMOTIONS = (

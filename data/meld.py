@@ -10,7 +10,7 @@ Reference: Poria et al., "MELD: a multimodal multi-party dataset for emotion rec
 import re
 from pathlib import Path
 
-from data.files import InputError
+from storage.files import InputError
 from data.table import PARTS, Utterance, read_csv
 
 EMOTIONS = ("neutral", "joy", "surprise", "anger", "sadness", "disgust", "fear")

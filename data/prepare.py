@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 
 from data.audio import FEATURE_SETS
-from data.files import InputError
+from storage.files import InputError
 
 
 def prepare_iemocap(release, out, audio="egemaps_lld", emo_large_conf=None, jobs=None, progress=True, overwrite=False):

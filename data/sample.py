@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from data.audio import SAMPLE_RATE_HZ
-from data.files import InputError
+from storage.files import InputError
 from data.iemocap import EMOTION_OF_TAG, SESSIONS
 
 NAME = "miniature (made up)"

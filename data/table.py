@@ -12,7 +12,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from data.files import InputError
+from storage.files import InputError
 
 PARTS = ("train", "dev", "test")
 _NEEDED = ("dialog", "utterance", "start_s", "speaker", "transcript")

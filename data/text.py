@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 
-from data.files import InputError
+from storage.files import InputError
 
 MAX_TOKENS = 50
 WORD_DIM = 200

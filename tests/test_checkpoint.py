@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import model
 from backend import Devices
 from checkpoint import Scaler, check_files, load_checkpoint, read_run, save_arrays, save_weights, weight_arrays
-from data.files import InputError, sha256, write_json
+from storage.files import InputError, sha256, write_json
 from train import (
     Settings,
     check_branches,

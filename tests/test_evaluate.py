@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 from test_model import write_released_file
 
-import backend
+from training import backend
 import train
-from baselines import BC_LSTM_UNITS, bc_lstm, context_vectors
+from experiments.baselines import BC_LSTM_UNITS, bc_lstm, context_vectors
 from checkpoint import build_networks, load_checkpoint, save_weights
-from costs import forward_flops, trainable
+from experiments.costs import forward_flops, trainable
 from data.contexts import context_rows, dialog_contexts
 from data.corpus import dialog_slices, read_corpus, write_corpus
-from data.files import InputError, sha256, write_json
+from storage.files import InputError, sha256, write_json
 from evaluate import evaluate, explain
 from explain import correlation_layers, last_attention, learned_factors
 from model import (

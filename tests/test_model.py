@@ -10,7 +10,7 @@ from conftest import run_script
 
 from benchmarks.padded import padded_fusion, padded_text, zero_padded
 from data.contexts import context_rows, shuffled_batches, token_rows
-from data.files import InputError
+from storage.files import InputError
 from model import (
     audio_branch,
     fusion_network,

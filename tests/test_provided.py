@@ -10,7 +10,7 @@ import pytest
 from conftest import ROOT, run_script
 
 from checkpoint import load_checkpoint
-from data.files import InputError, sha256
+from storage.files import InputError, sha256
 from evaluate import home_of_results, results_folder
 
 PROVIDED = sorted(path.parent for path in (ROOT / "checkpoints").glob("*/run.json"))

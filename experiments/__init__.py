@@ -1,0 +1,1 @@
+"""The tables of the paper and ours: plan, runs, intervals, tables, peers, costs, publishing."""

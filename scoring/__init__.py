@@ -1,0 +1,1 @@
+"""Scores, agreement of raters, figures and attention maps."""
