@@ -3,14 +3,11 @@
 Section 3.2 of the paper, equations 1 to 5 and Figure 3. Both layers treat the rows of a dialog as a set with
 multiplicities, so that the equal rows of a zero-padded dialog are computed once (see `SubViewAttention`).
 
-`CausalMutualCorrelationAttention` is ours, not the paper's: each row sees its past, and how far back and whose it is.
-
 Letters of the shape comments: B samples, H rows (utterances or words), F input features, V sub-views, D sub-view
 size, O outputs, Q query rows where they are not all H.
 """
 
 import keras
-import numpy as np
 from keras import ops
 
 _REGISTER = keras.saving.register_keras_serializable(package="mcaf")
@@ -18,10 +15,6 @@ _REGISTER = keras.saving.register_keras_serializable(package="mcaf")
 UPDATES = ("sequential", "simultaneous")
 FACTORS = ("shared", "per_view", "none")
 _HIDDEN = -1e9  # added to a score that must come out as 0
-# A key lies 0, 1, 2, 3, 4, 5-6, 7-8, 9-12, 13-16, 17-24, 25-32, 33-64, 65 or more rows before the query.
-DISTANCE_EDGES = (1, 2, 3, 4, 5, 7, 9, 13, 17, 25, 33, 65)
-# Of the learned distance biases: Adam moves a weight by about its rate a step, too slow for a score at 1e-3.
-BIAS_SCALE = 10.0
 
 
 @_REGISTER
@@ -191,74 +184,6 @@ class MutualCorrelationAttention(keras.layers.Layer):
     def get_config(self):
         own = {name: getattr(self, name) for name in ("update", "factor", "factor_initializer")}
         return super().get_config() | _sizes(self) | own
-
-
-@_REGISTER
-class CausalMutualCorrelationAttention(MutualCorrelationAttention):
-    """Mutual correlation over a dialog in which each utterance sees itself and its past, how far back, and whose.
-
-    As `MutualCorrelationAttention` with `causal=True`, and BIAS_SCALE x bias[same speaker?, distance] is added to the
-    scores of each sub-view, one learned table (2 x 13, V) per modality. It starts as a recency slope, steeper from
-    sub-view to sub-view; odd sub-views start one lower for the query's own speaker, even ones for the other.
-
-    Call arguments:
-        inputs: [audio, text], both (B, H, F) floats. Padding rows stand at the end, where no earlier row sees them.
-        speaker: (B, H) ints that tell the speakers of a dialog apart.
-        return_scores: whether to return the scores too.
-
-    Returns:
-        As `MutualCorrelationAttention`.
-    """
-
-    def __init__(self, num_sub_views, sub_view_dim, **kwargs):
-        super().__init__(num_sub_views, sub_view_dim, **kwargs | {"causal": True, "factor_initializer": "zeros"})
-
-    def build(self, input_shape):
-        super().build(input_shape)
-        shape = (2 * (len(DISTANCE_EDGES) + 1), self.num_sub_views)
-        self.audio_bias, self.text_bias = (
-            self.add_weight(name=f"{modality}_bias", shape=shape, initializer=recency) for modality in ("audio", "text")
-        )
-
-    def call(self, inputs, speaker, return_scores=False):
-        outputs, scores = [], []
-        parts = zip(self.project(inputs), self.biases(speaker, speaker), (self.audio_maps, self.text_maps), strict=True)
-        for projected, bias, maps in parts:
-            rows, row_scores = attend(*projected, causal=True, bias=bias)
-            outputs.append(ops.matmul(rows, maps[3]))  # (B, H, O)
-            scores.append(row_scores)
-        return (outputs, scores) if return_scores else outputs
-
-    def biases(self, query_speaker, key_speaker):
-        """What distance and speaker add to the scores of the last Q of H rows.
-
-        Args:
-            query_speaker: (B, Q) ints.
-            key_speaker: (B, H) ints.
-
-        Returns:
-            For audio and for text (B, V, Q, H). Keys after the query have the bias of distance 0.
-        """
-        keys = ops.arange(ops.shape(key_speaker)[1])
-        rows = keys[-ops.shape(query_speaker)[1] :]
-        distance = ops.expand_dims(rows, 1) - keys  # (Q, H)
-        edges = ops.convert_to_tensor(np.array(DISTANCE_EDGES, "int32"))
-        bucket = ops.sum(ops.cast(ops.greater_equal(ops.expand_dims(distance, -1), edges), "int32"), axis=-1)
-        same = ops.cast(ops.equal(ops.expand_dims(query_speaker, 2), ops.expand_dims(key_speaker, 1)), "int32")
-        index = same * (len(DISTANCE_EDGES) + 1) + bucket  # (B, Q, H)
-        # A product with one-hot rows: its gradient is a product too, where that of a lookup is a slow scatter.
-        chosen = BIAS_SCALE * ops.one_hot(index, self.audio_bias.shape[0])
-        return [ops.einsum("bqhi,iv->bvqh", chosen, table) for table in (self.audio_bias, self.text_bias)]
-
-
-def recency(shape, dtype=None):
-    """First value of the distance biases: see `CausalMutualCorrelationAttention`."""
-    views = np.arange(shape[1])
-    slope = 2 * views / max(shape[1] - 1, 1)  # per doubling of the distance
-    doublings = np.log2(1 + np.array((0, *DISTANCE_EDGES)))
-    lower = np.stack([views % 2 == 0, views % 2 == 1])  # (2, V): the other speaker, the same
-    bias = -doublings[:, None] * slope - lower[:, None]  # (2, distances, V)
-    return ops.convert_to_tensor(bias.reshape(shape) / BIAS_SCALE, dtype)
 
 
 def attend(query, key, value, multiplicity=None, segment=None, causal=False, bias=None):

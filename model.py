@@ -15,16 +15,16 @@ import keras
 import numpy as np
 from keras import ops
 
-from attention import CausalMutualCorrelationAttention, MutualCorrelationAttention, SubViewAttention
-from data.contexts import context_rows, dialog_rows, length_batches, token_rows
-from storage.files import InputError
-from storage.hdf5 import open_hdf5, plain_dataset, plain_item
+from attention import MutualCorrelationAttention, SubViewAttention
+from data.contexts import context_rows, length_batches, token_rows
 from data.labels import EMOTIONS
 from data.text import PADDING_ID
+from storage.files import InputError
+from storage.hdf5 import open_hdf5, plain_dataset, plain_item
 
 VECTOR_DIM = 200  # an utterance's textual and acoustic vector
 CONTEXT_LENGTH = 167  # utterances of IEMOCAP's longest dialog
-VARIANTS = ("released", "paper", "causal")
+VARIANTS = ("released", "paper")
 
 _REGISTER = keras.saving.register_keras_serializable(package="mcaf")
 
@@ -106,7 +106,7 @@ def _packed_inputs():
     }
 
 
-def text_branch(word_matrix, num_emotions=len(EMOTIONS), activation=None, word_dropout=0.0, vector_dropout=0.0):
+def text_branch(word_matrix, num_emotions=len(EMOTIONS), activation=None):
     """The text branch (Figure 2): words to a textual vector and to vote shares.
 
     Embedding, twice [sub-view attention 10 x 20, batch normalisation, tanh], max pooling (layer "vector"), Dense.
@@ -115,8 +115,6 @@ def text_branch(word_matrix, num_emotions=len(EMOTIONS), activation=None, word_d
         word_matrix: (W, 200) first values of the trainable word vectors; row 0 is padding and unknown.
         num_emotions: C.
         activation: of the output: None (linear, the paper's regression) or "softmax".
-        word_dropout: rate after the embedding (the paper: none).
-        vector_dropout: rate between the vector and the output (the paper: none).
 
     Returns:
         A model of what `data.contexts.token_rows` gives, giving (B, C) vote shares.
@@ -125,38 +123,32 @@ def text_branch(word_matrix, num_emotions=len(EMOTIONS), activation=None, word_d
     embedding = keras.layers.Embedding(*word_matrix.shape, name="embedding")
     rows = embedding(tokens)  # (P, H, 200)
     embedding.set_weights([word_matrix])
-    rows = _dropped(rows, word_dropout)
     for number in (1, 2):
         layer = SubViewAttention(10, 20, name=f"attention_{number}")
         rows = layer(rows, multiplicity=packs["multiplicity"], segment=packs["segment"])
         rows = _normalised(rows, packs["multiplicity"], f"{number}")
     vector = RowMaxPooling(name="vector")(rows, packs["segment"], packs["lengths"])  # (B, 200)
-    outputs = _emotions(_dropped(vector, vector_dropout), num_emotions, activation)
+    outputs = _emotions(vector, num_emotions, activation)
     return keras.Model({"tokens": tokens, **packs}, outputs, name="text_branch")
 
 
-def audio_branch(
-    num_features, num_emotions=len(EMOTIONS), activation=None, units=(1600, 400), input_dropout=0.0, dropout=0.0
-):
+def audio_branch(num_features, num_emotions=len(EMOTIONS), activation=None):
     """The audio branch (Figure 2): Dense 1600 and 400, each batch-normalised with tanh, Dense 200 ("vector"), Dense.
 
     Args:
         num_features: A, columns of the standardised openSMILE features (emo_large: 6552).
         num_emotions: C.
         activation: of the output: None (linear, the paper's regression) or "softmax".
-        units: widths of the hidden layers.
-        input_dropout: rate on the features (the paper: none).
-        dropout: rate after each hidden layer and after the vector (the paper: none).
 
     Returns:
         A model of {"features": (B, A)} giving (B, C) vote shares.
     """
     features = keras.Input((num_features,), name="features")
-    hidden = _dropped(features, input_dropout)
-    for width in units:
-        hidden = _dropped(_dense_tanh(hidden, width), dropout)
+    hidden = features
+    for width in (1600, 400):
+        hidden = _dense_tanh(hidden, width)
     vector = keras.layers.Dense(VECTOR_DIM, kernel_initializer="he_uniform", name="vector")(hidden)
-    outputs = _emotions(_dropped(vector, dropout), num_emotions, activation)
+    outputs = _emotions(vector, num_emotions, activation)
     return keras.Model({"features": features}, outputs, name="audio_branch")
 
 
@@ -192,33 +184,24 @@ def fusion_network(
     rows; Dense 64 and 16, all three with batch normalisation and tanh; Dense C.
     `variant="paper"` (Figure 4): sub-views (10, 20), (8, 16), (4, 16), (4, 8), outputs 200, 128, 64, 32 wide; both
     side by side; average pooling over all `context_length` rows; Dense C.
-    `variant="causal"` (ours, not the paper's, 698,458 parameters): layer normalisation; twice [layer normalisation,
-    `CausalMutualCorrelationAttention` 10 x 20, tanh, residual]; both modalities side by side; layer normalisation;
-    Dense 128, tanh; Dense C for each row. It runs over a whole dialog once and answers each utterance from its own
-    row, which sees itself and its past.
 
     Args:
-        variant: "released", "paper" or "causal".
+        variant: "released" or "paper".
         update: of the correlation factor, "sequential" or "simultaneous".
         factor: "shared", "per_view" or "none".
-        context_length: rows that the zero-padded dialog has; of no use to the causal variant.
+        context_length: rows that the zero-padded dialog has.
         num_emotions: C.
         activation: of the output: None (linear, the paper's regression) or "softmax".
 
     Returns:
         A model of what `data.contexts.context_rows` gives, giving (B, C) vote shares, with the attributes `variant`
-        and `context_length`; `predict_contexts` feeds it. The causal variant is a model of what
-        `data.contexts.dialog_rows` gives, giving (B, H, C); `predict_dialogs` feeds it.
+        and `context_length`; `predict_contexts` feeds it.
 
     Raises:
         ValueError: `variant`, `update` or `factor` is unknown.
     """
     if variant not in VARIANTS:
         raise ValueError(f"variant must be one of {VARIANTS}. Received: {variant!r}")
-    if variant == "causal":
-        network = _causal_network(update, factor, num_emotions, activation)
-        network.variant, network.context_length = variant, context_length
-        return network
     audio = keras.Input((None, VECTOR_DIM), name="audio")
     text = keras.Input((None, VECTOR_DIM), name="text")
     packs = _packed_inputs()
@@ -246,32 +229,6 @@ def fusion_network(
     return network
 
 
-def _causal_network(update, factor, num_emotions, activation, num_layers=2, dropout=0.2, hidden_dropout=0.3):
-    """See `fusion_network`; the layers' names are what `causal.DialogStream` goes by."""
-    audio, text = (keras.Input((None, VECTOR_DIM), name=modality) for modality in ("audio", "text"))
-    speaker = keras.Input((None,), dtype="int32", name="speaker")
-    rows = [
-        _dropped(keras.layers.LayerNormalization(name=f"input_norm_{modality}")(one), dropout)
-        for one, modality in _by_modality([audio, text])
-    ]
-    for number in range(1, num_layers + 1):
-        normed = [
-            keras.layers.LayerNormalization(name=f"norm_{number}_{modality}")(one)
-            for one, modality in _by_modality(rows)
-        ]
-        layer = CausalMutualCorrelationAttention(10, 20, update=update, factor=factor, name=f"attention_{number}")
-        seen = layer(normed, speaker=speaker)
-        rows = [one + _dropped(ops.tanh(new), dropout) for one, new in zip(rows, seen, strict=True)]
-    joined = keras.layers.LayerNormalization(name="norm_joined")(keras.layers.Concatenate(name="joined")(rows))
-    hidden = keras.layers.Dense(128, "tanh", name="dense_128")(joined)  # (B, H, 128)
-    outputs = _emotions(_dropped(hidden, hidden_dropout), num_emotions, activation)
-    return keras.Model({"audio": audio, "text": text, "speaker": speaker}, outputs, name="fusion_network")
-
-
-def _dropped(inputs, rate):
-    return keras.layers.Dropout(rate)(inputs) if rate else inputs
-
-
 def _by_modality(outputs):
     return zip(outputs, ("audio", "text"), strict=True)
 
@@ -291,11 +248,11 @@ def _dense_tanh(inputs, units):
     return keras.layers.Activation("tanh", name=f"tanh_{units}")(hidden)
 
 
-def predict_tokens(model, ids, batch_size=256, padded=True):
+def predict_tokens(model, ids, batch_size=256):
     """A text branch's, or its vector model's, output for (N, T) token ids: (N, ...) float32; see `token_rows`."""
     outputs = np.zeros((len(ids), model.output_shape[-1]), "float32")
     for chosen in length_batches((ids != PADDING_ID).sum(axis=1), batch_size):
-        outputs[chosen] = model.predict_on_batch(token_rows(ids[chosen], padded))
+        outputs[chosen] = model.predict_on_batch(token_rows(ids[chosen]))
     return outputs
 
 
@@ -326,30 +283,6 @@ def predict_contexts(network, audio, text, batch_size=64):
     for chosen in length_batches(lengths, batch_size):
         rows = context_rows([audio[i] for i in chosen], [text[i] for i in chosen], network.context_length)
         predictions[chosen] = network.predict_on_batch(rows)
-    return predictions
-
-
-def predict_dialogs(network, audio, text, speaker, dialogs, batch_rows=1024):
-    """Vote shares of each utterance, a causal network running over each dialog once.
-
-    Args:
-        network: of `fusion_network("causal")`.
-        audio: (N, 200) acoustic vectors, dialog by dialog.
-        text: (N, 200) textual vectors of the same utterances.
-        speaker: (N,) ints that tell the speakers of a dialog apart.
-        dialogs: the slices of the dialogs.
-        batch_rows: rows per step, at least one dialog.
-
-    Returns:
-        (N, C) float32; utterances of no dialog stay 0.
-    """
-    lengths = np.array([rows.stop - rows.start for rows in dialogs])
-    predictions = np.zeros((len(audio), network.output_shape[-1]), "float32")
-    for chosen in length_batches(lengths, max(1, batch_rows // lengths.max())):
-        slices = [dialogs[i] for i in chosen]
-        batch = network.predict_on_batch(dialog_rows(audio, text, speaker, slices))  # (B, H, C)
-        for rows, answer in zip(slices, batch, strict=True):
-            predictions[rows] = answer[: rows.stop - rows.start]
     return predictions
 
 

@@ -36,50 +36,33 @@ def context_rows(audio, text, context_length):
     return batch
 
 
-def dialog_rows(audio, text, speaker, dialogs):
-    """One batch of whole dialogs, zeros after the shorter ones.
-
-    Args:
-        audio: (N, F) acoustic vectors, dialog by dialog.
-        text: (N, F) textual vectors of the same utterances.
-        speaker: (N,) ints that tell the speakers of a dialog apart.
-        dialogs: B slices of them.
-
-    Returns:
-        {"audio": (B, H, F), "text": (B, H, F)} float32 and "speaker" (B, H) int32.
-    """
-    return {
-        "audio": side_by_side(audio, dialogs),
-        "text": side_by_side(text, dialogs),
-        "speaker": side_by_side(speaker, dialogs).astype("int32"),
-    }
-
-
 def side_by_side(values, dialogs):
-    """(N, ...) values of utterances -> (B, H, ...) float32 of B dialogs, H 1 or a multiple of `ROW_MULTIPLE`."""
+    """(N, ...) values of utterances -> (B, H, ...) of B dialogs, zeros after the shorter ones.
+
+    H is 1 or a multiple of `ROW_MULTIPLE`.
+    """
     longest = max(rows.stop - rows.start for rows in dialogs)
     num_rows = 1 if longest == 1 else -(-longest // ROW_MULTIPLE) * ROW_MULTIPLE
-    padded = np.zeros((len(dialogs), num_rows, *values.shape[1:]), "float32")
+    padded = np.zeros((len(dialogs), num_rows, *values.shape[1:]), values.dtype)
     for one, rows in zip(padded, dialogs, strict=True):
         one[: rows.stop - rows.start] = values[rows]
     return padded
 
 
-def token_rows(ids, padded=True):
+def token_rows(ids):
     """One batch of transcripts: the known words, and one padding row for all the other places.
 
     Unknown words have the padding's id, hence its value in every layer, and are counted with it.
 
     Args:
         ids: (B, T) token ids, `PADDING_ID` for padding and unknown words.
-        padded: False to leave padding and unknown words out, unless there is nothing else.
 
     Returns:
         {"tokens": (P, H) int32} and what `packed` gives.
     """
     known = ids != PADDING_ID
     lengths = known.sum(axis=1)
-    batch, packs, starts = packed(lengths, ids.shape[1] - lengths if padded else (lengths == 0).astype("int64"))
+    batch, packs, starts = packed(lengths, ids.shape[1] - lengths)
     batch["tokens"] = np.full(batch["segment"].shape, PADDING_ID, "int32")
     for row, mask, length, pack, start in zip(ids, known, lengths, packs, starts, strict=True):
         batch["tokens"][pack, start : start + length] = row[mask]
@@ -128,20 +111,6 @@ def packed(lengths, padding):
             multiplicity[pack, start + lengths[i]] = padding[i]
     batch = {"multiplicity": multiplicity, "segment": segment, "lengths": lengths.astype("float32")}
     return batch, packs, starts
-
-
-def with_absent_packs(batch, multiple):
-    """A batch with empty packs after its own, so that their number is a multiple; no other row sees or counts them."""
-    if "segment" not in batch:
-        return batch
-    num_more = -len(batch["segment"]) % multiple
-    absent = {"segment": len(batch["lengths"])}  # what `packed` has where no row is
-    return {
-        name: array
-        if name == "lengths"
-        else np.pad(array, ((0, num_more), *((0, 0),) * (array.ndim - 1)), constant_values=absent.get(name, 0))
-        for name, array in batch.items()
-    }
 
 
 def shuffled_batches(num, batch_size, order):

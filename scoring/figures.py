@@ -26,7 +26,7 @@ def training_curves(rows, run, path):
 
     Args:
         rows: of history.csv.
-        run: content of run.json.
+        run: `storage.runs.Run`.
         path: of the PNG file.
     """
     stages = list(dict.fromkeys(row[0] for row in rows))
@@ -35,17 +35,17 @@ def training_curves(rows, run, path):
         epochs, train, dev = np.array([row[1:4] for row in rows if row[0] == stage], "float64").T
         axis.plot(epochs, train, color=BLUE, label="training")
         axis.plot(epochs, dev, color=ORANGE, linestyle="--", label="dev")
-        best = run["stages"][stage]["best_epoch"]
+        best = run.stages[stage].best_epoch
         axis.plot(best, dev[int(best) - 1], "o", color=ORANGE, label=f"kept: epoch {best}")
         axis.set(
             title=stage,
             xlabel="epoch",
-            ylabel={"mse": "mean squared error"}.get(run["settings"]["loss"], "cross-entropy"),
+            ylabel={"mse": "mean squared error"}.get(run.settings.loss, "cross-entropy"),
         )
         axis.set_yscale("log")
         axis.legend(frameon=False)
         axis.spines[["top", "right"]].set_visible(False)
-    figure.suptitle(run["corpus"]["name"])
+    figure.suptitle(run.corpus.name)
     figure.tight_layout()
     save_figure(figure, path)
 

@@ -6,9 +6,10 @@ whose label or whose prediction ties are left out, argmax against argmax. Letter
 """
 
 import numpy as np
+from scipy.spatial.distance import jensenshannon
 
-from storage.files import InputError
 from data.labels import is_tie, without_votes
+from storage.files import InputError
 
 # Groups of Table 3: the recall of a group is its correct utterances over its utterances, class by class.
 GROUPS = {
@@ -90,8 +91,11 @@ def group_recalls(matrix, emotions):
 def majority_accuracy(shares, train_shares, without=()):
     """Accuracy of always answering the most frequent label of the training utterances, ties left out: the floor.
 
-    Utterances whose label is one of the columns `without` are left out, as `scores` does.
+    Utterances whose label is one of the columns `without` are left out, as `scores` does. None without training
+    utterances.
     """
+    if not len(train_shares):
+        return None
     train_labels = train_shares[~(is_tie(train_shares) | without_votes(train_shares))].argmax(axis=1)
     answer = np.bincount(train_labels, minlength=shares.shape[1]).argmax()
     labels = shares[~(is_tie(shares) | without_votes(shares))].argmax(axis=1)
@@ -128,8 +132,8 @@ def as_distributions(predictions):
 def jensen_shannon_distance(shares, predictions):
     """Distance between vote and prediction, base 2: 0 where they are equal, 1 where they share no emotion.
 
-    The square root of the Jensen-Shannon divergence (Endres and Schindelin 2003), as
-    `scipy.spatial.distance.jensenshannon`. Predictions go through `as_distributions` first.
+    The square root of the Jensen-Shannon divergence (Endres and Schindelin 2003). Predictions go through
+    `as_distributions` first.
 
     Args:
         shares: (N, C) vote shares, rows sum to one.
@@ -138,13 +142,7 @@ def jensen_shannon_distance(shares, predictions):
     Returns:
         (N,) float64.
     """
-    vote, prediction = np.asarray(shares, "float64"), as_distributions(predictions)
-    middle = (vote + prediction) / 2
-    divergence = 0
-    for one in (vote, prediction):
-        ratio = np.divide(one, middle, out=np.ones_like(one), where=one > 0)
-        divergence = divergence + (one * np.log2(ratio)).sum(axis=1) / 2
-    return np.sqrt(np.maximum(divergence, 0))
+    return jensenshannon(np.asarray(shares, "float64"), as_distributions(predictions), base=2, axis=1)
 
 
 def agreement_levels(shares):
@@ -293,20 +291,4 @@ def published_printout(matrix):
     lines = [f"acc:{int(matrix.trace()) / int(matrix.sum())}", "final result:"]
     lines.append(str({i: int(count) for i, count in enumerate(matrix.sum(axis=1))}))
     lines += [f"{i} {dict(enumerate(map(int, row)))}" for i, row in enumerate(matrix)]
-    return "\n".join(lines)
-
-
-def readable_table(matrix, emotions, without=()):
-    """A plain-text table: recall, precision, F1 and support per emotion, then the totals."""
-    result = scores(matrix, emotions, without)
-    width = max(map(len, emotions))
-    lines = [f"{'emotion':<{width}}  recall  precision     F1  support"]
-    for name, row in result["per_class"].items():
-        recall = "     -" if row["recall"] is None else f"{row['recall']:6.3f}"
-        lines.append(f"{name:<{width}}  {recall}  {row['precision']:9.3f}  {row['f1']:5.3f}  {row['support']:7d}")
-    lines.append(
-        f"accuracy {result['accuracy']:.4f}   weighted F1 {result['weighted_f1']:.4f}   "
-        f"UA {result['unweighted_accuracy']:.4f}   macro F1 {result['macro_f1']:.4f}   "
-        f"utterances {result['num_utterances']}"
-    )
     return "\n".join(lines)

@@ -78,6 +78,18 @@ def write_json(path, value):
     write_text(path, json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
 
 
+def read_text(path):
+    """Reads a file of UTF-8 text.
+
+    Raises:
+        InputError: it is missing, or no UTF-8.
+    """
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read ({error})") from error
+
+
 def read_json(path):
     """Reads a JSON file.
 
@@ -85,10 +97,10 @@ def read_json(path):
         InputError: the file is missing or is no JSON; the message names the file and the line.
     """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return json.loads(read_text(path))
     except json.JSONDecodeError as error:
         raise InputError(f"{path}, line {error.lineno}: not JSON ({error.msg})") from error
-    except (OSError, UnicodeDecodeError, RecursionError, ValueError) as error:
+    except (RecursionError, ValueError) as error:
         raise InputError(f"{path}: cannot be read ({error})") from error
 
 

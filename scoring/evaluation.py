@@ -1,0 +1,185 @@
+"""Scores a recogniser on the test utterances of a corpus file, and explains one of its answers.
+
+The recogniser comes from `checkpoint.load_checkpoint`; the scores are those of `scoring.results`.
+"""
+
+import csv
+from pathlib import Path
+
+from data.corpus import read_corpus
+from data.task import Task
+from scoring.figures import attention_figure, confusion_figure, factor_figure
+from scoring.metrics import agreement_levels, confusion_matrix, mean_squared_error, scores
+from scoring.results import printed, protocol, score, write_predictions
+from storage.files import InputError, made_folder, sha256, write_csv, write_json
+from storage.runs import epoch_weights, read_history
+from storage.weights import load_weights
+
+EPOCHS_HEADER = ["epoch", "dev_loss", "accuracy_9", "weighted_f1_9", "unweighted_accuracy_9", "mean_squared_error"]
+
+
+def task_of(recogniser, corpus_path=None, test=None):
+    """The task of a run on a corpus file.
+
+    Args:
+        recogniser: of `checkpoint.load_checkpoint`.
+        corpus_path: None for the file that it was trained on.
+        test: as of `data.task.Task.of`.
+
+    Raises:
+        InputError: there is no such file, or corpus and run do not fit.
+    """
+    path = Path(corpus_path or recogniser.run.corpus.path)
+    if not corpus_path and not path.exists():
+        raise InputError(f"{path}: the run's corpus file is not there; say where it is with --corpus")
+    task = Task.of(read_corpus(path), recogniser.run.settings, test)
+    recogniser.check_fits(task.corpus, path)
+    return task
+
+
+def evaluate(run_folder, recogniser, task, device, out=None, released_weights=None):
+    """Predicts the test utterances and writes results.json, predictions*.csv, confusion_matrix.png and .pdf.
+
+    Args:
+        run_folder: where the recogniser comes from.
+        recogniser: of `checkpoint.load_checkpoint`.
+        task: of `task_of`.
+        device: of `training.backend.describe_device`.
+        out: folder for the results; None for `results_folder`'s, or its folder "released-weights".
+        released_weights: weight file of the authors' fusion network to take in place of the run's, or None.
+
+    Returns:
+        The text to print: the released print-out, then tables for people.
+
+    Raises:
+        InputError: the weights do not fit the network, or nothing can be scored.
+    """
+    run, corpus = recogniser.run, task.corpus
+    if released_weights:
+        recogniser = recogniser.with_released_weights(released_weights)
+        out = out or home_of_results(run_folder, run) / "released-weights"
+    out = results_folder(run_folder, run, out, corpus)
+    predictions = recogniser.predict_corpus(corpus, task.test)
+    *others, final = predictions
+    results = {
+        "protocol": protocol(run, task, device),
+        "emotions": list(corpus.emotions),
+        **score(task, predictions[final]),
+        "disagreement_counts": {
+            part: {"utterances": len(rows), "ties": int(agreement_levels(task.shares[rows])["tie"].sum())}
+            for part, rows in task.split.items()
+        },
+        "branches": {name: score(task, predictions[name]) for name in others},
+    }
+    answer = f"{final}, {run.settings.variant}" if others else f"{final} alone"
+    if released_weights:
+        results["protocol"]["released_weights"] = {"path": str(released_weights), "sha256": sha256(released_weights)}
+        answer = "the authors' fusion weights on this run's utterance vectors"
+    write_json(out / "results.json", results)
+    write_predictions(out / "predictions.csv", task, predictions[final])
+    for name in others:
+        write_predictions(out / f"predictions_{name}.csv", task, predictions[name])
+    title = f"{corpus.name}, {task.name_of_test}: accuracy {results['accuracy_10']:.3f}"
+    confusion_figure(results["confusion_matrix"], corpus.emotions, title, out / "confusion_matrix.png")
+    text = printed(task, run.settings, results, final, answer)
+    return f"{text}\n\nwritten to {out}: results.json, predictions.csv, confusion_matrix.png and .pdf"
+
+
+def home_of_results(run_folder, run):
+    """Where a run's results go by themselves: into its folder, or for a provided checkpoint runs/NAME."""
+    return Path("runs") / Path(run_folder).resolve().name if "results.json" in run.files else Path(run_folder)
+
+
+def results_folder(run_folder, run, out=None, corpus=None):
+    """`out` or `home_of_results`, made if need be; in the run folder, scores on another corpus file get their own.
+
+    Raises:
+        InputError: it cannot be made, or is a provided checkpoint, whose own files would be overwritten.
+    """
+    home = home_of_results(run_folder, run)
+    if corpus is not None and home == Path(run_folder) and corpus.sha256 != run.corpus.sha256:
+        home /= f"on-{corpus.sha256[:8]}"
+    out = made_folder(out or home)
+    if "results.json" in run.files and out.resolve() == Path(run_folder).resolve():
+        raise InputError(f"{out}: is a provided checkpoint with results of its own; choose another --out")
+    return out
+
+
+def score_epochs(run_folder, recogniser, task, out=None):
+    """Scores every epoch that was kept on the test session, which the paper's protocol does for one epoch alone.
+
+    Writes epochs.csv, and the predictions of the epoch with the highest accuracy without 'other' as
+    predictions_best_on_test.csv: figures to compare the run's own with, never a result. Arguments as of `evaluate`.
+
+    Returns:
+        The text to print.
+
+    Raises:
+        InputError: no epoch was kept, or the files are not of this run.
+    """
+    run_folder, run, corpus = Path(run_folder), recogniser.run, task.corpus
+    stage = list(recogniser.networks)[-1]
+    count, chosen = run.stages[stage].epochs, run.stages[stage].best_epoch
+    kept = [epoch for epoch in range(1, count + 1) if epoch_weights(run_folder / "epochs", epoch).exists()]
+    if not kept:
+        raise InputError(f"{run_folder}: no epochs were kept; train it with train.py --keep-epochs")
+    same = epoch_weights(run_folder / "epochs", chosen)
+    if chosen not in kept or sha256(same) != run.files[f"{stage}.weights.h5"]:
+        raise InputError(f"{same}: is not what the run has kept as its best epoch; the epochs are of another run")
+    out = results_folder(run_folder, run, out, corpus)
+    dev_loss = {row[1]: row[3] for row in read_history(run_folder, run) if row[0] == stage}
+    shares, rows, best = task.shares[task.test], [], None
+    for epoch in kept:
+        load_weights(recogniser.networks[stage], epoch_weights(run_folder / "epochs", epoch))
+        predictions = list(recogniser.predict_corpus(corpus, task.test).values())[-1]
+        found = scores(confusion_matrix(shares, predictions), corpus.emotions, without=("other",))
+        numbers = [found[name] for name in ("accuracy", "weighted_f1", "unweighted_accuracy")]
+        rows.append([epoch, dev_loss[epoch], *numbers, mean_squared_error(shares, predictions)])
+        if best is None or numbers[0] > best[0]:
+            best = numbers[0], epoch, predictions
+    write_csv(out / "epochs.csv", EPOCHS_HEADER, rows)
+    write_predictions(out / "predictions_best_on_test.csv", task, best[2])
+    line = "{:<6} {:9.5f} {:9.4f} {:12.4f}".format
+    notes = {chosen: "lowest dev loss: the run's result"}
+    notes[best[1]] = "; ".join([*([notes[best[1]]] if best[1] in notes else []), "best on test: what not to report"])
+    return "\n".join(
+        [
+            f"{corpus.name}, {task.name_of_test}; {stage}; without 'other'",
+            "epoch   dev loss  accuracy  weighted F1",
+            *(f"{line(*row[:4])}  {notes.get(row[0], '')}".rstrip() for row in rows),
+            f"\nwritten to {out}: epochs.csv, predictions_best_on_test.csv",
+        ]
+    )
+
+
+def read_epochs(path):
+    """The rows of epochs.csv, as {name: number} by `EPOCHS_HEADER`."""
+    with open(path, encoding="utf-8", newline="") as file:
+        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+
+
+def explain(run_folder, recogniser, task, utterance_id, out=None):
+    """Draws the attention scores of the last mutual correlation layer for one utterance (Fig. 5), and the factors.
+
+    Returns:
+        The text to print: the files written.
+
+    Raises:
+        InputError: the run has no attention over a dialog, or the corpus has no such utterance.
+    """
+    corpus = task.corpus
+    if utterance_id not in corpus.utterance_id:
+        raise InputError(f"no utterance '{utterance_id}' in the corpus; the first is {corpus.utterance_id[0]}")
+    place = int((corpus.utterance_id == utterance_id).argmax())
+    first = task.dialogs[str(corpus.dialog_id[place])].start
+    context = corpus.take(slice(first if recogniser.run.settings.context else place, place + 1))
+    attention, num_padding = recogniser.last_attention(context)
+    out = results_folder(run_folder, recogniser.run, out)
+    labels = [f"{speaker}: {text}" for speaker, text in zip(context.speaker, context.transcript, strict=True)]
+    attention_figure(attention, labels, num_padding, f"{corpus.name}, {utterance_id}", out / "fig5.png")
+    written = ["fig5.png", "fig5.pdf"]
+    factors = recogniser.learned_factors()
+    if factors:
+        factor_figure(factors, corpus.name, out / "factors.png")
+        written += ["factors.png", "factors.pdf"]
+    return f"written to {out}: {', '.join(written)}"

@@ -1,0 +1,182 @@
+"""The run folder: what training leaves, and the one schema of it.
+
+A run folder holds `run.json` (settings, split, label order, corpus, versions, SHA-256 of the files), what the system
+needs to read an utterance (vocabulary, scaler), and the weights as plain arrays. Nothing in it is executed.
+"""
+
+import csv
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, RootModel, ValidationError
+
+from settings import Settings, said_of
+from storage.files import InputError, read_json, read_text, sha256, write_json
+from storage.weights import ADVICE
+
+_FILE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}")
+
+
+class _Part(BaseModel):
+    """A part of run.json; more than what is read here may stand in it."""
+
+    model_config = ConfigDict(strict=True, extra="allow")
+
+
+class CorpusFile(_Part):
+    """The corpus file that a run was trained on."""
+
+    name: str
+    path: str
+    sha256: str
+    audio_feature_set: str
+    num_audio_features: Annotated[int, Field(ge=0)]
+
+
+class WordsFile(_Part):
+    """The GloVe file."""
+
+    path: str
+    sha256: str
+
+
+class StageSummary(_Part):
+    """What training one network gave; `taken_from` is the run that it was taken over from, if it was."""
+
+    epochs: Annotated[int, Field(ge=0)]
+    best_epoch: Annotated[int, Field(ge=0)]
+    best_dev_loss: FiniteFloat
+    seconds: FiniteFloat
+    taken_from: str | None = None
+
+
+def _file_name(name):
+    if not _FILE_NAME.fullmatch(name):
+        raise ValueError(f"{name!r:.80} is no name of a file in the folder")
+    return name
+
+
+def _different(names):
+    if len(set(names)) < len(names):
+        raise ValueError("one is there twice")
+    return names
+
+
+class _Words(RootModel):
+    """vocabulary.json."""
+
+    root: Annotated[list[Annotated[str, Field(strict=True)]], AfterValidator(_different)]
+
+
+class Run(_Part):
+    """run.json. `context_length` is the corpus's longest dialog in utterances, `files` {name: SHA-256}."""
+
+    format: Literal["mcaf-run"] = "mcaf-run"
+    format_version: Literal[1] = 1
+    settings: Settings
+    emotions: Annotated[tuple[str, ...], Field(min_length=2), AfterValidator(_different)]
+    context_length: Annotated[int, Field(ge=1, le=100_000)]
+    corpus: CorpusFile
+    glove: WordsFile | None = None
+    branches: str | None = None
+    backend: str = ""
+    machine: str = ""
+    devices: tuple[str, ...] = ()
+    software: dict[str, str] = {}
+    stages: dict[str, StageSummary] = {}
+    files: dict[Annotated[str, AfterValidator(_file_name)], str] = {}
+
+    def weights(self):
+        """{name: SHA-256} of the weight files."""
+        return {name: digest for name, digest in self.files.items() if name.endswith(".weights.h5")}
+
+
+def read_run(folder):
+    """Reads and checks run.json.
+
+    Returns:
+        `Run`.
+
+    Raises:
+        InputError: the folder is no run folder, or run.json misses or mistypes a field.
+    """
+    path = Path(folder) / "run.json"
+    try:
+        is_there = path.is_file()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    if not is_there:
+        raise InputError(f"{folder}: not a run folder (no run.json); train one with 'python train.py --run {folder}'")
+    return read_as(Run, path)
+
+
+def read_as(schema, path):
+    """Reads a JSON file that must fit a pydantic schema.
+
+    Raises:
+        InputError: it cannot be read, is no JSON, or does not fit; the message names the place in it.
+    """
+    read_json(path)  # says where the JSON ends to be one
+    try:
+        return schema.model_validate_json(read_text(path))
+    except ValidationError as error:
+        raise InputError(f"{path}: {said_of(error)}; {ADVICE}") from error
+
+
+def read_words(path):
+    """The list of different words in vocabulary.json.
+
+    Raises:
+        InputError: it is anything else.
+    """
+    return read_as(_Words, path).root
+
+
+def write_run(folder, run):
+    """Writes run.json, atomically."""
+    write_json(Path(folder) / "run.json", run.model_dump(mode="json", exclude_none=True))
+
+
+def check_files(folder, run, names):
+    """Refuses files of a run folder that are missing, or are not those that run.json lists.
+
+    Raises:
+        InputError: names the first such file.
+    """
+    for name in names:
+        path = Path(folder) / name
+        if name not in run.files:
+            raise InputError(f"{path}: run.json lists no SHA-256 of it; {ADVICE}")
+        if not path.is_file():
+            raise InputError(f"{path}: missing; {ADVICE}")
+        if sha256(path) != run.files[name]:
+            raise InputError(f"{path}: changed since it was written (SHA-256 differs from run.json); {ADVICE}")
+
+
+def epoch_weights(folder, epoch):
+    """The weight file of an epoch, from 1, in the folder of those that train.py --keep-epochs keeps."""
+    return folder / f"{epoch:03d}.weights.h5"
+
+
+def read_history(folder, run):
+    """Rows of history.csv of the stages that are trained, numbers as numbers.
+
+    Raises:
+        InputError: a row is damaged or an epoch of such a stage is missing.
+    """
+    path, trained = folder / "history.csv", [name for name, stage in run.stages.items() if not stage.taken_from]
+    if not trained:
+        return []
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            rows = [
+                [row[0], int(row[1]), *(float(cell) if cell else None for cell in row[2:])]
+                for row in list(csv.reader(file))[1:]
+            ]
+    except (OSError, ValueError, IndexError, csv.Error) as error:
+        raise InputError(f"{path}: cannot be read ({error}); the run cannot go on without it") from error
+    rows = [row for row in rows if row[0] in trained]
+    if [row[:2] for row in rows] != [[s, epoch + 1] for s in trained for epoch in range(run.stages[s].epochs)]:
+        raise InputError(f"{path}: epochs are missing; the run cannot go on without them")
+    return rows

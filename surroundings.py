@@ -1,0 +1,53 @@
+"""What surrounds every program of the project: the environment that it settles, and the one end of all errors.
+
+TensorFlow and Keras read the environment when they are imported, so importing this file sets what they read: no
+start-up notes, and TensorFlow unless KERAS_BACKEND says "jax" or "torch", whatever an old keras.json says.
+"""
+
+import importlib.util
+import logging
+import os
+import sys
+
+from storage.files import InputError
+
+BACKENDS = ("tensorflow", "jax", "torch")
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors are shown
+os.environ["KERAS_BACKEND"] = os.environ.get("KERAS_BACKEND") or "tensorflow"
+logging.getLogger("tensorflow").setLevel(logging.ERROR)  # batches of new shapes are normal here
+
+
+def check_backend():
+    """Looks whether the framework that is asked for can be had, before anything imports it.
+
+    Raises:
+        InputError: KERAS_BACKEND names no backend that the project runs on, or one that is not installed.
+    """
+    chosen = os.environ["KERAS_BACKEND"]
+    if chosen not in BACKENDS:
+        raise InputError(f"KERAS_BACKEND={chosen}: must be one of {', '.join(BACKENDS)}")
+    if importlib.util.find_spec(chosen) is None:
+        raise InputError(f"KERAS_BACKEND={chosen}: the package {chosen} is not installed")
+
+
+def run_program(main, interrupted):
+    """Runs a program to its end and leaves Python with its exit status.
+
+    0 is success, 2 a mistake of the user's in one line, 130 an interruption (Ctrl-C).
+
+    Args:
+        main: the program, without arguments.
+        interrupted: what a user is told after Ctrl-C.
+    """
+    for stream in (sys.stdout, sys.stderr):  # a name that the terminal cannot show is escaped, not a traceback
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        main()
+    except (InputError, OSError) as error:  # an OSError names its file
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print(interrupted, file=sys.stderr)
+        sys.exit(130)

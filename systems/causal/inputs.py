@@ -1,0 +1,156 @@
+"""What the causal network reads of an utterance: its words, its sound and timing, and who speaks.
+
+Letters of the shape comments: N utterances, A acoustic features, W words, D numbers of a word vector.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from data.scaling import Scaler
+from data.text import WORD_DIM, read_glove, tokenize, vectors_from_parts, word_parts
+
+TIMING_NAMES = ("log_duration_s", "log_words", "words_per_s", "pause_s")
+LARGEST_FEATURE = 6.0  # standard deviations
+PRIOR_ROWS = 8.0  # the speaker's mean so far is drawn to the training mean as if by so many utterances
+
+
+def speaker_codes(speakers):
+    """Names of speakers as (N,) int32."""
+    return np.unique(np.asarray(speakers, str), return_inverse=True)[1].astype("int32").reshape(-1)
+
+
+def timing_features(transcripts, start_s, end_s, dialogs):
+    """Log duration, log word count, words per second, pause since the dialog's last utterance: (N, 4) float64."""
+    duration = end_s - start_s
+    num_words = np.array([len(tokenize(transcript)) for transcript in transcripts], "float64")
+    pause = np.zeros(len(start_s))
+    for rows in dialogs:
+        pause[rows.start + 1 : rows.stop] = start_s[rows.start + 1 : rows.stop] - end_s[rows.start : rows.stop - 1]
+    return np.stack(
+        [
+            np.log(np.maximum(duration, 0.1)),
+            np.log1p(num_words),
+            num_words / np.maximum(duration, 0.3),
+            np.clip(pause, -3, 6),
+        ],
+        axis=1,
+    )
+
+
+def with_distances(features, speaker, dialogs):
+    """Standardised features, and beside each its distance from the mean of the speaker in the dialog so far.
+
+    Args:
+        features: (N, A) standardised; a row of NaN has no sound, and both its parts become zeros.
+        speaker: (N,) ints.
+        dialogs: slices; an utterance sees itself and the earlier rows of its slice.
+
+    Returns:
+        (N, 2 A) float32.
+    """
+    heard = ~np.isnan(features).any(axis=1)
+    features = np.nan_to_num(np.clip(features, -LARGEST_FEATURE, LARGEST_FEATURE))
+    distances = np.zeros_like(features)
+    for rows in dialogs:
+        for one in np.unique(speaker[rows]):
+            places = rows.start + np.flatnonzero((speaker[rows] == one) & heard[rows])
+            count = np.arange(1, len(places) + 1)[:, None]
+            distances[places] = features[places] - np.cumsum(features[places], axis=0) / (count + PRIOR_ROWS)
+    return np.concatenate([features, distances], axis=1).astype("float32")
+
+
+@dataclass(frozen=True)
+class Sound:
+    """Acoustic features and timing of utterances as 2 (A + 4) columns; `scaler` is of the A + 4."""
+
+    scaler: Scaler
+
+    @classmethod
+    def fit(cls, corpus, training, dialogs):
+        """On the rows `training` of a corpus; `dialogs` are the slices that an utterance may be judged by."""
+        raw = _raw(corpus, dialogs)
+        return cls(Scaler.fit(raw[training], (*corpus.audio_names, *TIMING_NAMES)))
+
+    @property
+    def audio_names(self):
+        return self.scaler.names[: -len(TIMING_NAMES)]
+
+    def rows(self, utterances, speaker, dialogs):
+        """(N, 2 (A + 4)) float32 of a corpus or `systems.base.Utterances`."""
+        return with_distances(self.scaler.transform(_raw(utterances, dialogs)), speaker, dialogs)
+
+    def scaled(self, utterance, last_end_s=None):
+        """(A + 4,) float32 of a single utterance, `last_end_s` the end of the one ahead of it, or None."""
+        raw = _raw(utterance, [slice(0, 1)])
+        if last_end_s is not None:
+            raw[0, -1] = np.clip(utterance.start_s[0] - last_end_s, -3, 6)
+        return self.scaler.transform(raw)[0]
+
+
+def _raw(utterances, dialogs):
+    timing = timing_features(utterances.transcript, utterances.start_s, utterances.end_s, dialogs)
+    return np.concatenate([np.asarray(utterances.audio, "float64"), timing], axis=1)
+
+
+@dataclass(frozen=True)
+class Words:
+    """The mean GloVe vector of an utterance's known words, standardised.
+
+    `vocabulary` are W words, `vectors` (W, D) theirs; a word that GloVe lacks may have one from its parts
+    (`data.text.word_parts`). `mean` and `scale` (D,) are those of the training utterances that have a known word.
+    """
+
+    vocabulary: tuple
+    vectors: np.ndarray
+    mean: np.ndarray
+    scale: np.ndarray
+
+    @classmethod
+    def fit(cls, transcripts, glove):
+        """On training transcripts, with the vectors of a GloVe file."""
+        vectors = known_vectors({word for line in transcripts for word in tokenize(line)}, glove)
+        vocabulary = tuple(sorted(vectors))
+        stacked = np.array([vectors[word] for word in vocabulary], "float32").reshape(-1, WORD_DIM)
+        raw, known = _mean_vectors(transcripts, vectors)
+        spoken = raw[known > 0] if known.any() else np.zeros((1, WORD_DIM))
+        deviation = spoken.std(axis=0)
+        return cls(vocabulary, stacked, spoken.mean(axis=0), np.where(deviation > 0, deviation, 1.0))
+
+    def rows(self, transcripts, glove=None):
+        """The utterances' rows, zeros where no word is known.
+
+        Args:
+            transcripts: N texts.
+            glove: a GloVe file with further words, or None.
+
+        Returns:
+            (N, D) float32, and (N,) the share of known words, NaN where there is no word.
+        """
+        vectors = dict(zip(self.vocabulary, self.vectors, strict=True))
+        if glove:
+            others = {word for line in transcripts for word in tokenize(line)} - set(vectors)
+            vectors |= known_vectors(others, glove)
+        raw, known = _mean_vectors(transcripts, vectors)
+        scaled = np.clip((raw - self.mean) / self.scale, -LARGEST_FEATURE, LARGEST_FEATURE)
+        return np.where((known > 0)[:, None], scaled, 0).astype("float32"), known
+
+
+def known_vectors(words, glove):
+    """{word: (D,) float32} of the words that a GloVe file has, or has the parts of."""
+    parts = {part for word in words for several in word_parts(word) for part in several}
+    found = read_glove(glove, set(words) | parts)
+    return {word: found[word] for word in words if word in found} | vectors_from_parts(sorted(words), found)
+
+
+def _mean_vectors(transcripts, vectors):
+    """(N, D) float64 mean vectors of the known words, and (N,) the share of words that are known."""
+    means, known = np.zeros((len(transcripts), WORD_DIM)), np.full(len(transcripts), np.nan)
+    for row, transcript in enumerate(transcripts):
+        words = tokenize(transcript)
+        found = [vectors[word] for word in words if word in vectors]
+        if words:
+            known[row] = len(found) / len(words)
+        if found:
+            means[row] = np.mean(found, axis=0, dtype="float64")
+    return means, known

@@ -1,0 +1,160 @@
+"""The causal network: a dialog is read once, and each utterance is answered from its own row, which sees its past.
+
+1. Per modality, dropout, Dense 200, tanh: (B, H, 200).
+2. Layer normalisation; twice [layer normalisation, `CausalMutualCorrelationAttention` 10 x 20, tanh, residual].
+3. Both modalities side by side, layer normalisation, Dense 128, tanh, dropout, Dense C, softmax for each row.
+
+Letters of the shape comments: B dialogs, H rows (utterances), F features, V sub-views, C emotions.
+"""
+
+import keras
+import numpy as np
+from keras import ops
+
+from attention import MutualCorrelationAttention, attend
+from data.contexts import length_batches, side_by_side
+
+WIDTH = 200
+NUM_SUB_VIEWS, SUB_VIEW_DIM, NUM_LAYERS = 10, 20, 2
+INPUT_DROPOUT, DROPOUT, HIDDEN_DROPOUT = 0.3, 0.3, 0.4
+# A key lies 0, 1, 2, 3, 4, 5-6, 7-8, 9-12, 13-16, 17-24, 25-32, 33-64, 65 or more rows before the query.
+DISTANCE_EDGES = (1, 2, 3, 4, 5, 7, 9, 13, 17, 25, 33, 65)
+# Of the learned distance biases: Adam moves a weight by about its rate a step, too slow for a score at 1e-3.
+BIAS_SCALE = 10.0
+# Scores of a batch, B H H of one sub-view: bounds the memory of a prediction.
+_MOST_SCORES = 2**22
+
+
+@keras.saving.register_keras_serializable(package="mcaf")
+class CausalMutualCorrelationAttention(MutualCorrelationAttention):
+    """Mutual correlation over a dialog in which each utterance sees itself and its past, how far back, and whose.
+
+    As `MutualCorrelationAttention` with `causal=True`, and BIAS_SCALE x bias[same speaker?, distance] is added to the
+    scores of each sub-view, one learned table (2 x 13, V) per modality. It starts as a recency slope, steeper from
+    sub-view to sub-view; odd sub-views start one lower for the query's own speaker, even ones for the other.
+
+    Call arguments:
+        inputs: [audio, text], both (B, H, F) floats. Padding rows stand at the end, where no earlier row sees them.
+        speaker: (B, H) ints that tell the speakers of a dialog apart.
+        return_scores: whether to return the scores too.
+
+    Returns:
+        As `MutualCorrelationAttention`.
+    """
+
+    def __init__(self, num_sub_views, sub_view_dim, **kwargs):
+        super().__init__(num_sub_views, sub_view_dim, **kwargs | {"causal": True, "factor_initializer": "zeros"})
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        shape = (2 * (len(DISTANCE_EDGES) + 1), self.num_sub_views)
+        self.audio_bias, self.text_bias = (
+            self.add_weight(name=f"{modality}_bias", shape=shape, initializer=recency) for modality in ("audio", "text")
+        )
+
+    def call(self, inputs, speaker, return_scores=False):
+        outputs, scores = [], []
+        parts = zip(self.project(inputs), self.biases(speaker, speaker), (self.audio_maps, self.text_maps), strict=True)
+        for projected, bias, maps in parts:
+            rows, row_scores = attend(*projected, causal=True, bias=bias)
+            outputs.append(ops.matmul(rows, maps[3]))  # (B, H, O)
+            scores.append(row_scores)
+        return (outputs, scores) if return_scores else outputs
+
+    def biases(self, query_speaker, key_speaker):
+        """What distance and speaker add to the scores of the last Q of H rows.
+
+        Args:
+            query_speaker: (B, Q) ints.
+            key_speaker: (B, H) ints.
+
+        Returns:
+            For audio and for text (B, V, Q, H). Keys after the query have the bias of distance 0.
+        """
+        keys = ops.arange(ops.shape(key_speaker)[1])
+        rows = keys[-ops.shape(query_speaker)[1] :]
+        distance = ops.expand_dims(rows, 1) - keys  # (Q, H)
+        edges = ops.convert_to_tensor(np.array(DISTANCE_EDGES, "int32"))
+        bucket = ops.sum(ops.cast(ops.greater_equal(ops.expand_dims(distance, -1), edges), "int32"), axis=-1)
+        same = ops.cast(ops.equal(ops.expand_dims(query_speaker, 2), ops.expand_dims(key_speaker, 1)), "int32")
+        index = same * (len(DISTANCE_EDGES) + 1) + bucket  # (B, Q, H)
+        # A product with one-hot rows: its gradient is a product too, where that of a lookup is a slow scatter.
+        chosen = BIAS_SCALE * ops.one_hot(index, self.audio_bias.shape[0])
+        return [ops.einsum("bqhi,iv->bvqh", chosen, table) for table in (self.audio_bias, self.text_bias)]
+
+
+def recency(shape, dtype=None):
+    """First value of the distance biases: see `CausalMutualCorrelationAttention`."""
+    views = np.arange(shape[1])
+    slope = 2 * views / max(shape[1] - 1, 1)  # per doubling of the distance
+    doublings = np.log2(1 + np.array((0, *DISTANCE_EDGES)))
+    lower = np.stack([views % 2 == 0, views % 2 == 1])  # (2, V): the other speaker, the same
+    bias = -doublings[:, None] * slope - lower[:, None]  # (2, distances, V)
+    return ops.convert_to_tensor(bias.reshape(shape) / BIAS_SCALE, dtype)
+
+
+def causal_network(num_audio, num_text, factor, update, num_emotions):
+    """The network of this file.
+
+    Args:
+        num_audio: columns of the acoustic input; 0 for a network that has only words.
+        num_text: columns of the textual input; 0 for a network that has only sound.
+        factor, update: as of `attention.MutualCorrelationAttention`.
+        num_emotions: C.
+
+    Returns:
+        A model of {"audio": (B, H, num_audio), "text": (B, H, num_text), "speaker": (B, H) ints}, as far as they are
+        there, giving (B, H, C) vote shares; padding rows stand at the end.
+    """
+    widths = {"audio": num_audio, "text": num_text}
+    inputs = {name: keras.Input((None, width), name=name) for name, width in widths.items() if width}
+    speaker = keras.Input((None,), dtype="int32", name="speaker")
+    rows = {}
+    for name, one in inputs.items():
+        dense = keras.layers.Dense(WIDTH, "tanh", name=f"{name}_dense")(keras.layers.Dropout(INPUT_DROPOUT)(one))
+        normed = keras.layers.LayerNormalization(name=f"input_norm_{name}")(dense)
+        rows[name] = keras.layers.Dropout(DROPOUT)(normed)
+    absent = ops.zeros_like(next(iter(rows.values())))
+    rows = {name: rows.get(name, absent) for name in widths}
+    for number in range(1, NUM_LAYERS + 1):
+        normed = [keras.layers.LayerNormalization(name=f"norm_{number}_{name}")(one) for name, one in rows.items()]
+        layer = CausalMutualCorrelationAttention(
+            NUM_SUB_VIEWS, SUB_VIEW_DIM, update=update, factor=factor, name=f"attention_{number}"
+        )
+        for name, new in zip(widths, layer(normed, speaker=speaker), strict=True):
+            rows[name] = rows[name] + keras.layers.Dropout(DROPOUT)(ops.tanh(new))
+    joined = keras.layers.LayerNormalization(name="norm_joined")(ops.concatenate(list(rows.values()), axis=-1))
+    hidden = keras.layers.Dense(128, "tanh", name="dense_128")(joined)  # (B, H, 128)
+    outputs = keras.layers.Dense(num_emotions, "softmax", kernel_initializer="he_uniform", name="emotions")(
+        keras.layers.Dropout(HIDDEN_DROPOUT)(hidden)
+    )
+    return keras.Model({**inputs, "speaker": speaker}, outputs, name="causal_network")
+
+
+def dialog_rows(arrays, dialogs):
+    """One batch of whole dialogs, {name: (B, H, ...)}, from {name: (N, ...)} and B slices; zeros after shorter ones."""
+    return {name: side_by_side(values, dialogs) for name, values in arrays.items()}
+
+
+def predict_dialogs(network, arrays, dialogs, batch_rows=1024):
+    """Vote shares of each utterance; the network runs over each dialog once.
+
+    Args:
+        network: of `causal_network`.
+        arrays: {input name: (N, ...)}, dialog by dialog.
+        dialogs: the slices of the dialogs.
+        batch_rows: rows per step, at least one dialog.
+
+    Returns:
+        (N, C) float32; utterances of no dialog stay 0.
+    """
+    lengths = np.array([rows.stop - rows.start for rows in dialogs])
+    predictions = np.zeros((len(arrays["speaker"]), network.output_shape[-1]), "float32")
+    longest = int(lengths.max(initial=1))
+    most = max(1, min(batch_rows // longest, _MOST_SCORES // longest**2))
+    for chosen in length_batches(lengths, most):
+        slices = [dialogs[i] for i in chosen]
+        batch = network.predict_on_batch(dialog_rows(arrays, slices))  # (B, H, C)
+        for rows, answer in zip(slices, batch, strict=True):
+            predictions[rows] = answer[: rows.stop - rows.start]
+    return predictions

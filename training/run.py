@@ -1,0 +1,272 @@
+"""One run from settings to a finished run folder: begun, locked, stopped by signals, resumed, its stages trained."""
+
+import contextlib
+import fcntl
+import os
+import shlex
+import signal
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+
+from data.corpus import read_corpus
+from data.task import Task
+from scoring.figures import training_curves
+from storage.files import InputError, made_folder, sha256, write_csv, write_json
+from storage.runs import CorpusFile, Run, StageSummary, WordsFile, check_files, read_history, read_run, write_run
+from storage.weights import load_weights, save_arrays, save_weights
+from systems import system_of
+from training import backend
+from training.loop import Stopped, fit
+from training.progress import HISTORY_HEADER
+from training.state import StageState
+
+# Names the process that started this one and stops it when it dies: `reproduce.py` on a worker that is killed.
+PARENT = "MCAF_STOP_WITHOUT_PARENT"
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A run folder that this process has locked. `lock` is the open lock file."""
+
+    path: Path
+    lock: object
+
+    def check_there(self):
+        """Refuses to go on in a folder that was removed or replaced: half a run would be written into a new one.
+
+        Raises:
+            InputError: it is not the one that was locked.
+        """
+        with contextlib.suppress(OSError):
+            if os.path.samestat(os.stat(self.path / ".lock"), os.fstat(self.lock.fileno())):
+                return
+        raise InputError(f"{self.path}: was removed while the run was at work in it; nothing more is written")
+
+
+@contextlib.contextmanager
+def locked(path):
+    """Holds the folder for this process; the kernel drops the lock when the process dies, however it dies."""
+    with open(path / ".lock", "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InputError(f"{path}: another train.py is at work in this folder") from error
+        yield RunFolder(path, file)
+
+
+@contextlib.contextmanager
+def stop_requests():
+    """While open, SIGINT and SIGTERM are remembered instead of ending the process; yields a function that tells."""
+    received, parent = [], os.environ.get(PARENT)
+    previous = {
+        number: signal.signal(number, lambda number, _: received.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+
+    def stop():
+        if not received and parent and os.getppid() != int(parent):
+            received.append(signal.SIGTERM)
+        return received[0] if received else None
+
+    try:
+        yield stop
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def begin_run(path, settings, corpus_path, glove=None, branches=None, keep_epochs=False):
+    """Trains all stages of a new run; arguments as train.py's options.
+
+    Raises:
+        InputError: bad input, a folder that exists, or a loss that is no number. Before training nothing is written.
+        SystemExit: SIGINT or SIGTERM came; the run can go on with `resume_run`.
+    """
+    path = Path(path)
+    refuse_existing(path)
+    system = system_of(settings.variant)
+    system.check(settings)
+    stages = system.stages(settings)
+    if keep_epochs and not stages[-1].answers:
+        raise InputError(f"--keep-epochs: --variant {settings.variant} answers with several networks")
+    work, run = _prepared(system, settings, corpus_path, glove)
+    if branches:
+        run.branches = str(Path(branches).resolve())
+        check_branches(run, stages)
+    made_folder(path)
+    with locked(path) as folder:
+        refuse_existing(path)  # again: another train.py may have begun
+        if keep_epochs:
+            (path / "epochs").mkdir(exist_ok=True)  # tells `resume_run`
+        write_run(path, run)
+        _train(folder, run, stages, *work)
+
+
+def resume_run(path, corpus_path=None):
+    """Goes on with a stopped run, with its own settings.
+
+    Args:
+        path: the run folder.
+        corpus_path: where the corpus file is now; None for where it was.
+
+    Raises:
+        InputError, SystemExit: as `begin_run`; also another backend, or files that are not the run's.
+    """
+    path = Path(path)
+    run = read_run(path)
+    system = system_of(run.settings.variant)
+    corpus_path, glove = corpus_path or Path(run.corpus.path), run.glove and Path(run.glove.path)
+    for file, begun in ((corpus_path, run.corpus), (glove, run.glove)):
+        if begun and sha256(file) != begun.sha256:
+            raise InputError(f"{file}: is not the file that the run began with (SHA-256 differs)")
+    check_surroundings(run, path)
+    work, _ = _prepared(system, run.settings, corpus_path, glove)
+    stages = system.stages(run.settings)
+    check_branches(run, stages)
+    with locked(path) as folder:
+        run = read_run(path)  # again: another train.py may have gone on until now
+        _train(folder, run, stages, *work)
+
+
+def _prepared(system, settings, corpus_path, glove):
+    """((`Work`, `Task`), `Run` before training)."""
+    corpus = read_corpus(corpus_path)
+    task = Task.of(corpus, settings)
+    work = system.work(task, glove)
+    run = Run(
+        settings=settings,
+        emotions=task.emotions,
+        context_length=task.context_length,
+        corpus=CorpusFile(
+            name=corpus.name,
+            path=str(Path(corpus_path).resolve()),
+            sha256=corpus.sha256,
+            audio_feature_set=corpus.audio_feature_set,
+            num_audio_features=len(corpus.audio_names),
+            num_utterances=len(corpus),
+            num_train=len(task.train),
+            num_dev=len(task.dev),
+        ),
+        glove=WordsFile(path=str(Path(glove).resolve()), sha256=sha256(glove)) if glove else None,
+        **_surroundings(),
+    )
+    return (work, task), run
+
+
+def _surroundings():
+    found = backend.describe_device()
+    return {**found, "devices": tuple(found["devices"]), "software": backend.software()}
+
+
+def check_surroundings(run, folder):
+    """Refuses to go on with another backend, and says what else is not as it was: the last digits may then differ.
+
+    Raises:
+        InputError: the backend is another.
+    """
+    now = _surroundings()
+    if run.backend != now["backend"]:
+        raise InputError(
+            f"{folder}: was begun on {run.backend}, this is {now['backend']}; set the environment variable "
+            f"KERAS_BACKEND={run.backend}"
+        )
+    for name in ("machine", "devices", "software"):
+        if getattr(run, name) != now[name]:
+            print(
+                f"note: {name} of the run's beginning: {getattr(run, name)}; now: {now[name]}; last digits may differ"
+            )
+
+
+def refuse_existing(folder):
+    """Refuses a folder that holds anything but what a run that never began leaves.
+
+    Raises:
+        InputError: says so.
+    """
+    if folder.exists() and (not folder.is_dir() or any(_of_a_run(path) for path in folder.iterdir())):
+        go_on = f", or go on with it: --run {shlex.quote(str(folder))} --resume"
+        raise InputError(
+            f"{folder}: exists already; choose another --run{go_on if (folder / 'run.json').exists() else ''}"
+        )
+
+
+def _of_a_run(path):
+    return path.name[0] != "." and not (path.name == "epochs" and path.is_dir() and not any(path.iterdir()))
+
+
+def _train(folder, run, stages, work, task):
+    """Trains the stages that the run does not have yet, one after the other."""
+    for left in folder.path.glob(".*.tmp"):  # of writes that were killed
+        left.unlink()
+    backend.settle()
+    backend.make_deterministic()
+    with stop_requests() as stop:
+        try:
+            _train_stages(folder, run, stages, work, task, stop)
+        except Stopped as stopped:
+            again = f"python train.py --run {shlex.quote(str(folder.path))} --resume"
+            print(f"stopped, nothing is lost; go on with: {again}", file=sys.stderr)
+            sys.exit(128 + stopped.signal)
+
+
+def _train_stages(folder, run, stages, work, task, stop):
+    path = folder.path
+    for name, content in work.files().items():
+        (save_arrays if name.endswith(".h5") else write_json)(path / name, content)
+        run.files[name] = sha256(path / name)
+    rows = read_history(path, run)
+    for stage in stages:
+        keras.utils.set_random_seed(stage.seed)
+        network = work.network(stage)
+        weights = path / f"{stage.name}.weights.h5"
+        if stage.name in run.stages:
+            check_files(path, run, [weights.name])
+            load_weights(network, weights)
+        else:
+            if run.branches and stage.decided_by:
+                source = Path(run.branches)
+                load_weights(network, source / weights.name)
+                summary = {**read_run(source).stages[stage.name].model_dump(), "taken_from": run.branches}
+            else:
+                kept = path / "epochs" if stage is stages[-1] and (path / "epochs").is_dir() else None
+                summary, stage_rows = fit(stage, network, work.data(stage, network), task, folder, rows, stop, kept)
+                rows += stage_rows
+            folder.check_there()
+            write_csv(path / "history.csv", HISTORY_HEADER, rows)
+            save_weights(network, weights)
+            run.files[weights.name] = sha256(weights)
+            run.stages[stage.name] = StageSummary(**summary)
+            write_run(path, run)
+        StageState(stage.name, network, path).delete()  # also of a stage before: a kill may have come in between
+        work.done(stage, network)
+    training_curves(rows, run, path / "training_curves.png")
+
+
+def check_branches(run, stages):
+    """Refuses --branches that are not there, or were not made from the same data in the same way.
+
+    Raises:
+        InputError: says what is missing or differs.
+    """
+    wanted = [stage for stage in stages if stage.decided_by and stage.name not in run.stages]
+    if not run.branches:
+        return
+    if not any(stage.decided_by for stage in stages):
+        raise InputError(f"--branches: --variant {run.settings.variant} has no branch that another run could give")
+    source = Path(run.branches)
+    other = read_run(source)
+    for stage in wanted:
+        if stage.name not in other.stages:
+            raise InputError(f"--branches {source}: has no finished {stage.name} branch")
+        if other.corpus.sha256 != run.corpus.sha256:
+            raise InputError(f"--branches {source}: was trained on another corpus file")
+        for name in stage.decided_by:
+            ours, theirs = getattr(run.settings, name), getattr(other.settings, name)
+            if theirs != ours:
+                raise InputError(f"--branches {source}: was trained with {name} {theirs}, this run has {ours}")
+        if (other.glove and other.glove.sha256) != (run.glove and run.glove.sha256):
+            raise InputError(f"--branches {source}: was trained with another GloVe file")
+    check_files(source, other, [f"{stage.name}.weights.h5" for stage in wanted])
