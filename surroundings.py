@@ -12,6 +12,8 @@ import sys
 from storage.files import InputError
 
 BACKENDS = ("tensorflow", "jax", "torch")
+# Environment variable: the process that started a training, which stops when that one dies, its state saved.
+PARENT = "MCAF_STOP_WITHOUT_PARENT"
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors are shown
 os.environ["KERAS_BACKEND"] = os.environ.get("KERAS_BACKEND") or "tensorflow"

@@ -17,14 +17,12 @@ from scoring.figures import training_curves
 from storage.files import InputError, made_folder, sha256, write_csv, write_json
 from storage.runs import CorpusFile, Run, StageSummary, WordsFile, check_files, read_history, read_run, write_run
 from storage.weights import load_weights, save_arrays, save_weights
+from surroundings import PARENT
 from systems import system_of
 from training import backend
 from training.loop import Stopped, fit
 from training.progress import HISTORY_HEADER
 from training.state import StageState
-
-# Names the process that started this one and stops it when it dies: `reproduce.py` on a worker that is killed.
-PARENT = "MCAF_STOP_WITHOUT_PARENT"
 
 
 @dataclass(frozen=True)
