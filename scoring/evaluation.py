@@ -8,9 +8,9 @@ from pathlib import Path
 
 from data.corpus import read_corpus
 from data.task import Task
-from scoring.figures import attention_figure, confusion_figure, factor_figure
+from scoring.figures import attention_figure, confusion_figure, coverage_figure, factor_figure
 from scoring.metrics import agreement_levels, confusion_matrix, mean_squared_error, scores
-from scoring.results import printed, protocol, score, write_predictions
+from scoring.results import printed, protocol, score, test_coverage, write_predictions
 from storage.files import InputError, made_folder, sha256, write_csv, write_json
 from storage.runs import epoch_weights, read_history
 from storage.weights import load_weights
@@ -38,7 +38,7 @@ def task_of(recogniser, corpus_path=None, test=None):
 
 
 def evaluate(run_folder, recogniser, task, device, out=None, released_weights=None):
-    """Predicts the test utterances and writes results.json, predictions*.csv, confusion_matrix.png and .pdf.
+    """Predicts the test utterances and writes results.json, predictions*.csv, confusion_matrix and coverage as figures.
 
     Args:
         run_folder: where the recogniser comes from.
@@ -81,8 +81,10 @@ def evaluate(run_folder, recogniser, task, device, out=None, released_weights=No
         write_predictions(out / f"predictions_{name}.csv", task, predictions[name])
     title = f"{corpus.name}, {task.name_of_test}: accuracy {results['accuracy_10']:.3f}"
     confusion_figure(results["confusion_matrix"], corpus.emotions, title, out / "confusion_matrix.png")
+    curves = {name: test_coverage(task, predictions[name]) for name in predictions}
+    coverage_figure(curves, f"{corpus.name}, {task.name_of_test}, without 'other'", out / "coverage.png")
     text = printed(task, run.settings, results, final, answer)
-    return f"{text}\n\nwritten to {out}: results.json, predictions.csv, confusion_matrix.png and .pdf"
+    return f"{text}\n\nwritten to {out}: results.json, predictions.csv, confusion_matrix and coverage (.png, .pdf)"
 
 
 def home_of_results(run_folder, run):

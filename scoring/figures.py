@@ -1,4 +1,4 @@
-"""The figures: training curves, confusion matrix, attention scores (Fig. 5), learned factors; colour-blind safe."""
+"""The figures: training curves, confusion matrix, coverage, attention (Fig. 5), factors; colour-blind safe."""
 
 import matplotlib
 
@@ -80,6 +80,26 @@ def confusion_figure(matrix, emotions, title, path):
     )
     axis.set(xlabel="prediction", ylabel="label (utterances)", title=title)
     figure.colorbar(image, label="share of the label's utterances", fraction=0.046)
+    save_figure(figure, path)
+
+
+def coverage_figure(curves, title, path):
+    """Accuracy of the answers when the least sure utterances are left unanswered.
+
+    Args:
+        curves: {name: (coverage (K,), accuracy (K,))} of `scoring.agreement.coverage_curve`, the run's answer last.
+        title: above the figure.
+        path: of the PNG file.
+    """
+    figure, axis = plt.subplots(figsize=(5, 3.8))
+    styles = (("#666666", ":"), (ORANGE, "--"), (BLUE, "-"))
+    for number, (name, (coverage, accuracy)) in enumerate(curves.items()):
+        colour, style = styles[(number - len(curves)) % len(styles)]
+        shown = np.unique(np.linspace(0, len(coverage) - 1, 1000).astype(int))
+        axis.plot(coverage[shown], accuracy[shown], color=colour, linestyle=style, label=name)
+    axis.set(xlabel="share of the utterances answered", ylabel="accuracy", xlim=(0, 1), ylim=(0, 1), title=title)
+    axis.legend(frameon=False)
+    axis.spines[["top", "right"]].set_visible(False)
     save_figure(figure, path)
 
 

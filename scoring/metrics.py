@@ -52,30 +52,45 @@ def scores(matrix, emotions, without=()):
     matrix = np.array(matrix, "int64")
     kept = [i for i, name in enumerate(emotions) if name not in without]
     matrix[[i for i in range(len(emotions)) if i not in kept]] = 0
-    support, predicted, correct = matrix.sum(axis=1), matrix.sum(axis=0), matrix.diagonal()
-    recall = correct / np.maximum(support, 1)
-    precision = correct / np.maximum(predicted, 1)
-    f1 = 2 * correct / np.maximum(support + predicted, 1)
-    present = [i for i in kept if support[i]]
-    total = int(support.sum())
-    if total == 0:
+    if not matrix.any():
         raise InputError("no utterance to score: every label or prediction ties, or has no votes")
+    support, predicted, correct = matrix.sum(axis=1), matrix.sum(axis=0), matrix.diagonal()
     return {
-        "accuracy": int(correct.sum()) / total,
-        "weighted_f1": float((f1 * support).sum() / total),
-        "macro_f1": float(f1[present].mean()),
-        "unweighted_accuracy": float(recall[present].mean()),
-        "num_utterances": total,
+        **{name: float(value) for name, value in matrix_scores(matrix).items()},
+        "num_utterances": int(support.sum()),
         "per_class": {
             emotions[i]: {
-                "recall": float(recall[i]) if support[i] else None,
-                "precision": float(precision[i]),
-                "f1": float(f1[i]),
+                "recall": int(correct[i]) / int(support[i]) if support[i] else None,
+                "precision": int(correct[i]) / max(int(predicted[i]), 1),
+                "f1": 2 * int(correct[i]) / max(int(support[i] + predicted[i]), 1),
                 "support": int(support[i]),
             }
             for i in kept
         },
     }
+
+
+def matrix_scores(matrices):
+    """Accuracy, weighted F1, macro F1 and UA as of `scores`, of any number of confusion matrices at once.
+
+    Args:
+        matrices: (..., C, C) counts, the rows of the classes that are left out zero.
+
+    Returns:
+        {name: (...) float64}, NaN for a matrix of zeros.
+    """
+    matrices = np.asarray(matrices)
+    support, predicted = matrices.sum(axis=-1), matrices.sum(axis=-2)
+    correct = np.diagonal(matrices, axis1=-2, axis2=-1)
+    recall, f1 = correct / np.maximum(support, 1), 2 * correct / np.maximum(support + predicted, 1)
+    total, present = support.sum(axis=-1), support > 0
+    with np.errstate(invalid="ignore"):
+        return {
+            "accuracy": correct.sum(axis=-1) / total,
+            "weighted_f1": (f1 * support).sum(axis=-1) / total,
+            "macro_f1": (f1 * present).sum(axis=-1) / present.sum(axis=-1),
+            "unweighted_accuracy": (recall * present).sum(axis=-1) / present.sum(axis=-1),
+        }
 
 
 def group_recalls(matrix, emotions):
@@ -209,15 +224,28 @@ def average_precision(present, predictions, weights=None):
     Returns:
         (...) float64; NaN where no utterance that counts has the emotion.
     """
-    order = np.argsort(-np.asarray(predictions), kind="stable")
-    ends = np.flatnonzero(np.diff(np.asarray(predictions)[order], append=np.nan))  # last place of each threshold
-    weights = np.ones(len(order)) if weights is None else np.asarray(weights, "float64")
-    counted = weights[..., order]
-    hits = np.cumsum(counted * np.asarray(present)[order], axis=-1)[..., ends]
-    precision = hits / np.maximum(np.cumsum(counted, axis=-1)[..., ends], 1e-12)
+    weights = np.ones(len(predictions)) if weights is None else weights
+    found, hits = threshold_sums(predictions, present, weights)
     with np.errstate(invalid="ignore"):
         recall = hits / hits[..., -1:]
-    return (np.diff(recall, axis=-1, prepend=0) * precision).sum(axis=-1)
+    return (np.diff(recall, axis=-1, prepend=0) * (hits / np.maximum(found, 1e-12))).sum(axis=-1)
+
+
+def threshold_sums(values, marked, weights):
+    """Sums over the utterances at or above each of the K different values, from the largest value down.
+
+    Args:
+        values: (N,) what the thresholds are of.
+        marked: (N,) bool.
+        weights: (..., N) how often each utterance counts.
+
+    Returns:
+        Two (..., K): the weight of these utterances, and of those that are marked.
+    """
+    order = np.argsort(-np.asarray(values), kind="stable")
+    ends = np.flatnonzero(np.diff(np.asarray(values)[order], append=np.nan))  # last place of each threshold
+    counted = np.asarray(weights, "float64")[..., order]
+    return np.cumsum(counted, axis=-1)[..., ends], np.cumsum(counted * np.asarray(marked)[order], axis=-1)[..., ends]
 
 
 def disagreement(shares, predictions, emotions):

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from scoring.agreement import accuracy_at, agreement_scores, answers, coverage_curve
 from scoring.metrics import (
     agreement_levels,
     calibration,
@@ -28,7 +29,7 @@ def score(task, predictions):
 
     Returns:
         The entries of results.json: over all classes and without 'other', group recalls, the floor, distances,
-        calibration, agreement levels, Table 5, improvised and scripted dialogs.
+        calibration, agreement levels, Table 5, improvised and scripted dialogs, and `agreement`'s.
     """
     emotions, shares, train = task.emotions, task.shares[task.test], task.shares[task.split["train"]]
     other = [column for column, name in enumerate(emotions) if name == "other"]
@@ -60,7 +61,32 @@ def score(task, predictions):
         "calibration": calibration(shares, predictions),
         **parts,
         "disagreement": disagreement(shares, predictions, emotions),
+        "agreement": agreement(task, predictions),
     }
+
+
+def agreement(task, predictions):
+    """`scoring.agreement.agreement_scores` of the (n, C) test predictions, and the accuracies at some coverages.
+
+    Returns:
+        {name: number, None where nothing can be scored}, "accuracy_9_at_coverage" {share: accuracy}.
+    """
+    found = agreement_scores(*test_votes(task), predictions, task.emotions)
+    found = {name: None if np.isnan(value) else float(value) for name, value in found.items()}
+    found["num_held_out_votes"] = int(found["num_held_out_votes"])
+    return found | {"accuracy_9_at_coverage": accuracy_at(*test_coverage(task, predictions))}
+
+
+def test_votes(task):
+    """(n, C) external votes and (n, C) self-reports of the test utterances; zeros where self-reports do not count."""
+    external, own = task.corpus.votes_external[task.test], task.corpus.votes_self[task.test]
+    return external, own if task.settings.raters == "all" else np.zeros_like(own)
+
+
+def test_coverage(task, predictions):
+    """`scoring.agreement.coverage_curve` of the (n, C) test predictions, without 'other'."""
+    confidence, correct, _ = answers(np.add(*test_votes(task)), predictions, task.emotions)
+    return coverage_curve(confidence, correct)
 
 
 def protocol(run, task, device):
@@ -82,7 +108,8 @@ def protocol(run, task, device):
         "emotion": settings.emotion,
         "classes": "all; and all without 'other'",
         "tie_rule": "utterances whose label or prediction has no unique maximum are left out",
-        "distribution_rule": "for Jensen-Shannon distance and calibration negative shares become 0 and rows sum to one",
+        "distribution_rule": "for Jensen-Shannon distance, calibration and agreement negative shares become 0 and rows "
+        "sum to one; before a logarithm 1 % is spread over all emotions",
         "scripted_note": "the scripts are played in every session: the text of scripted test dialogs was in training",
         "selection_rule": "epoch of the lowest dev loss; the test utterances are scored once",
         "raters": settings.raters,
@@ -139,6 +166,7 @@ def printed(task, settings, results, name, answer):
         f"\ntop share: expected calibration error {errors['expected_calibration_error']:.3f} against accuracy, "
         f"{errors['share_calibration_error']:.3f} against the share of votes"
     )
+    lines += agreement_lines(results["agreement"])
     return "\n".join(lines)
 
 
@@ -170,3 +198,27 @@ def parts_table(results, which):
     if results["dialog_kinds"]["scripted"]["num_utterances"]:
         lines.append("scripted: the scripts are played in every session, so their words were in training too")
     return lines
+
+
+def agreement_lines(found):
+    """The entries of `agreement` as lines; those that cannot be scored are left out."""
+    lines = []
+    if found["num_held_out_votes"]:
+        lines.append(f"\n{'one rater left out':<18}  accuracy  weighted F1      UA")
+        for who in ("rater", "system"):
+            numbers = [found[f"{who}_{name}_9"] for name in ("accuracy", "weighted_f1", "unweighted_accuracy")]
+            lines.append("{:<18} {:9.4f} {:12.4f} {:7.4f}".format(who, *numbers))
+        lines.append(f"{found['num_held_out_votes']} votes, each against the majority of the others, without 'other'")
+    numbers = {
+        "EMO-SUPERB's rule: macro F1": "emo_superb_macro_f1",
+        "  of a rater left out": "emo_superb_macro_f1_rater",
+        "log-likelihood per vote, in nats": "log_likelihood_per_vote",
+        "KL divergence, in nats": "kl_divergence",
+        "top-2 accuracy": "top_2_accuracy_9",
+        "no majority: average precision by entropy": "no_majority_average_precision",
+        "  by chance": "no_majority_share",
+        "accuracy over coverage: area": "coverage_area_9",
+    }
+    known = {text: found[name] for text, name in numbers.items() if found[name] is not None}
+    known["  without the less sure half"] = found["accuracy_9_at_coverage"]["0.5"]
+    return [*lines, "", *(f"{text:<42} {value:7.3f}" for text, value in known.items())]

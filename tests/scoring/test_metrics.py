@@ -7,7 +7,6 @@ import pytest
 import scipy.spatial.distance
 import sklearn.metrics
 
-from storage.files import InputError
 from data.labels import EMOTIONS
 from scoring.metrics import (
     agreement_levels,
@@ -25,6 +24,7 @@ from scoring.metrics import (
     published_printout,
     scores,
 )
+from storage.files import InputError
 
 # The authors' trained model on Session 4 (rows: label, columns: prediction).
 PUBLISHED = np.array(
