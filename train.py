@@ -25,6 +25,8 @@ def main():
     parser = command_line()
     given = vars(parser.parse_args())
     check_backend()
+    # Before the framework, beside which openSMILE does not start.
+    corpus = given.get("corpus") or ("resume" not in given and miniature_corpus())
     from training.run import begin_run, resume_run  # the framework takes seconds, and --help needs none
 
     if given.pop("resume", False):
@@ -34,7 +36,6 @@ def main():
         resume_run(folder, given.get("corpus"))
     else:
         chosen = settings_of(parser, given)
-        corpus = given.get("corpus") or miniature_corpus()
         folder = given.get("run") or Path("runs") / f"{corpus.stem}-{chosen.variant}-seed{chosen.seed}"
         begin_run(folder, chosen, corpus, *(given.get(name) for name in ("glove", "branches", "keep_epochs")))
     print(f"\nevaluate it: python evaluate.py {shlex.quote(str(folder))}")
@@ -94,7 +95,7 @@ def settings_of(parser, given):
 def miniature_corpus():
     """The made-up corpus, prepared at the first use."""
     if not MINIATURE_CORPUS.exists():
-        from data.prepare import prepare_sample
+        from data.build import prepare_sample
 
         print(f"no --corpus given: preparing the made-up miniature corpus, {MINIATURE_CORPUS}")
         MINIATURE_CORPUS.parent.mkdir(exist_ok=True)

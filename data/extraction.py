@@ -2,8 +2,7 @@
 
 Finished files are kept as lines of a cache file, keyed by the wav file's bytes, the feature set, openSMILE's version
 and its configuration. A line is appended only when it is whole; one that a kill cut short is no JSON and is computed
-again. Work goes through joblib, so `joblib.parallel_config(backend="dask")` around the call takes it to a cluster
-(for emo_large, with a temporary folder that all machines see).
+again.
 """
 
 import base64
@@ -15,14 +14,17 @@ import sys
 import threading
 from pathlib import Path
 
+import joblib
 import numpy as np
+from tqdm import tqdm
 
 from data.audio import config_hash, extract, feature_config, feature_names
-from data.clips import ffmpeg_version, is_clip, read_sound
+from data.sound import ffmpeg_version, is_clip, read_sound
+from data.workers import parallel
 from storage.files import InputError, sha256
 
 
-def extract_files(wavs, feature_set, cache, emo_large_conf=None, jobs=None, progress=True):
+def extract_files(wavs, feature_set, cache, emo_large_conf=None, jobs=None, progress=True, scheduler=None):
     """Extracts the features of all files; a file that cannot be used stops nothing.
 
     Args:
@@ -32,20 +34,19 @@ def extract_files(wavs, feature_set, cache, emo_large_conf=None, jobs=None, prog
         emo_large_conf: the user's emo_large.conf, for that set.
         jobs: processes; None takes all cores.
         progress: whether to show a progress bar.
+        scheduler: HOST:PORT of a Dask cluster whose workers do it; None for this machine.
 
     Returns:
         (features, names, notes, failures): {path: (A,) float32}, the A column names, {path: what was done to the
         signal} and {path: why there are no features}.
 
     Raises:
-        InputError: the feature set's configuration is no good, or the cache file cannot be written.
+        InputError: the feature set's configuration is no good, the cache file cannot be written, or see
+            `data.workers.parallel`.
     """
-    import joblib
-    from tqdm import tqdm
-
     features, notes, failures = {}, {}, {}
     settings = config_hash(feature_set, emo_large_conf)
-    with feature_config(feature_set, emo_large_conf) as config:
+    with feature_config(feature_set, emo_large_conf, Path(cache).parent) as config, parallel(jobs, scheduler) as run:
         names = feature_names(feature_set, config)
         done = _read_cache(cache, len(names))
         pending = []
@@ -55,14 +56,8 @@ def extract_files(wavs, feature_set, cache, emo_large_conf=None, jobs=None, prog
                 features[wav], notes[wav] = known
             else:
                 pending.append(wav)
-        tasks = (joblib.delayed(_extract_file)(wav, feature_set, config, settings) for wav in pending)
-        # Ray's backend gives all results at the end, so that an interrupted extraction begins again there.
-        one_by_one = joblib.parallel.get_active_backend()[0].supports_return_generator
-        order = "generator_unordered" if one_by_one else "list"
-        with _interrupts_ignored():
-            results = joblib.Parallel(n_jobs=jobs or -1, return_as=order)(tasks)
         bar = tqdm(
-            results,
+            run(joblib.delayed(_extract_file)(wav, feature_set, config, settings) for wav in pending),
             desc=feature_set,
             total=len(wavs),
             initial=len(features),
@@ -89,19 +84,6 @@ def _extract_file(wav, feature_set, config, settings):
         return wav, _key(wav, settings), vector, note, None
     except InputError as error:
         return wav, None, None, None, str(error)
-
-
-@contextlib.contextmanager
-def _interrupts_ignored():
-    """Processes started in here ignore Ctrl-C, which a terminal sends to them too: the parent ends them."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread may change what a signal does
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 @contextlib.contextmanager

@@ -7,7 +7,9 @@ description. All of them were found again on the real release with the rules of 
 import numpy as np
 
 from data.corpus import dialog_slices
-from data.labels import EMOTIONS, TEST_SESSION, is_tie, split_sessions, vote_shares
+from data.labels import EMOTIONS, is_tie, vote_shares
+from data.task import split_sessions
+from settings import TEST_SESSION
 
 PUBLISHED = {
     "utterances": 10039,

@@ -11,14 +11,16 @@ since a user with 10,038 good utterances wants to go on, but must know that the 
 Reference: Busso et al., "IEMOCAP: interactive emotional dyadic motion capture database", 2008.
 """
 
-import math
 import re
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
-from storage.files import InputError
+from data.fidelity import PUBLISHED
 from data.labels import EMOTIONS
+from data.reading import decode, read_bytes, seconds
+from data.utterance import Source, Utterance
+from storage.files import InputError
 
 SESSIONS = (1, 2, 3, 4, 5)
 # What raters could tick (file code) and the name used everywhere else.
@@ -46,31 +48,10 @@ _HEADER = re.compile(
 )
 _RATER = re.compile(r"C-(?P<kind>[EFM])(?P<number>[0-9]+):(?P<tags>[^(]*)(?P<comment>\(.*)?")
 _ATTRIBUTES = re.compile(r"A-(?P<kind>[EFM])(?P<number>[0-9]+):")
-_TIME = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})?")
 _TURN = re.compile(r"(?P<utterance>Ses\S+) \[(?P<start>[^\]\-]*)-(?P<end>[^\]\-]*)\]: ?(?P<words>.*)")
 # Turns that nobody rated: no id at all, or a turn number XX3 instead of three digits.
 _UNRATED_TURN = re.compile(rf"(?:[FM] ?:|{_DIALOG}_[FM]XX[0-9]+ )")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f]")
-
-
-@dataclass(frozen=True)
-class Utterance:
-    """One labelled utterance.
-
-    `speaker` is the dialog's session and the speaker's gender, "Ses01F". Times are seconds from the dialog's start.
-    `transcript` is the release's own text. The votes are numbers of tags, in the order of `EMOTIONS`.
-    """
-
-    utterance_id: str
-    dialog_id: str
-    session: int
-    speaker: str
-    start_s: float
-    end_s: float
-    transcript: str
-    votes_external: tuple
-    votes_self: tuple
-    wav: Path
 
 
 @dataclass(frozen=True)
@@ -83,16 +64,17 @@ class Rating:
     votes_self: tuple
 
 
-def read_release(folder, with_wavs=True):
+def read_release(folder, with_wavs=True, name="IEMOCAP", published=PUBLISHED):
     """Reads all labelled utterances of the release.
 
     Args:
         folder: IEMOCAP_full_release, or the folder that holds it.
         with_wavs: False where the wav files are not needed, and so need not be there.
+        name, published: of the corpus, see `data.utterance.Source`; others than IEMOCAP's for a made-up release.
 
     Returns:
-        (utterances, notes): `Utterance` records sorted by dialog, then start time; and one sentence for each utterance
-        that was left out and each oddity, naming file, line and consequence.
+        A `data.utterance.Source`. Its notes name each utterance that was left out and each oddity, with file and line.
+        A speaker is the dialog's session and the speaker's gender, "Ses01F".
 
     Raises:
         InputError: no release, or one that lacks a session, a folder or a dialog's transcription.
@@ -105,7 +87,7 @@ def read_release(folder, with_wavs=True):
         notes += said
     # Two turns may start together (both speakers at once): the id decides, so that the order never depends on the disk.
     utterances.sort(key=lambda utterance: (utterance.dialog_id, utterance.start_s, utterance.utterance_id))
-    return utterances, notes
+    return Source(name, release, utterances, EMOTIONS, notes, published)
 
 
 def find_release(folder):
@@ -202,18 +184,6 @@ def _skip(utterance_id, reason):
     return f"{utterance_id} left out: {reason}; the scores cover one utterance fewer"
 
 
-def read_bytes(path):
-    """A file's bytes.
-
-    Raises:
-        InputError: it cannot be read.
-    """
-    try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-
-
 def _lines(content):
     """(line number, bytes) of each line; only line feeds end a line, since transcripts may hold other separators."""
     return [(number, line.rstrip(b"\r")) for number, line in enumerate(content.split(b"\n"), 1)]
@@ -293,15 +263,11 @@ def _open_block(header, number, path, faults):
             f"{path}, line {number}: utterance {utterance_id[:80]!r} is not of dialog {path.stem}; "
             "the file is damaged or misnamed"
         )
-    start_s, end_s = _seconds(header["start"]), _seconds(header["end"])
+    start_s, end_s = seconds(header["start"]), seconds(header["end"])
     if not 0 <= start_s < end_s <= _LONGEST_TIME_S:  # false for NaN, too
         span = f"[{header['start'][:40]} - {header['end'][:40]}]"
         faults[utterance_id].append(f"{path}, line {number}: {span} are no times in seconds, start before end")
     return {"id": utterance_id, "number": number, "start_s": start_s, "end_s": end_s, "tags": [], "raters": 0}
-
-
-def _seconds(text):
-    return float(text) if _TIME.fullmatch(text) else math.nan
 
 
 def _count_tags(rater, block, number, path, faults):
@@ -343,7 +309,7 @@ def parse_turns(content, path):
     path = Path(path)
     transcripts, notes, seen = {}, [], set()
     for number, line in _lines(content):
-        text, is_utf8 = _decode(line)
+        text, mended = decode(line)
         turn = _TURN.fullmatch(text.strip())
         if not text.strip() or _UNRATED_TURN.match(text):
             continue
@@ -365,18 +331,9 @@ def parse_turns(content, path):
         if fault:
             notes.append(f"{path}, line {number}: {fault}; transcript not used")
             continue
-        if not is_utf8:
-            notes.append(f"{path}, line {number}: not UTF-8, read as Windows-1252; check its words")
+        notes += [f"{path}, line {number}: {said}; check its words" for said in mended]
         transcripts[utterance_id] = words
     return transcripts, notes
-
-
-def _decode(line):
-    """(text, whether it was UTF-8)."""
-    try:
-        return line.decode("utf-8"), True
-    except UnicodeDecodeError:
-        return line.decode("cp1252", "replace"), False
 
 
 def _transcript_fault(words):

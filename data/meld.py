@@ -7,19 +7,19 @@ Dialogs are numbered anew in each part, so ids here begin with the part: train_d
 Reference: Poria et al., "MELD: a multimodal multi-party dataset for emotion recognition in conversations", 2019.
 """
 
+import math
 import re
 from pathlib import Path
 
+from data import reading
+from data.fidelity import PUBLISHED_MELD
+from data.utterance import PARTS, Source, Utterance
 from storage.files import InputError
-from data.table import PARTS, Utterance, read_csv
 
 EMOTIONS = ("neutral", "joy", "surprise", "anger", "sadness", "disgust", "fear")
 CLIP_FOLDERS = {"train": "train_splits", "dev": "dev_splits_complete", "test": "output_repeated_splits_test"}
 _COLUMNS = ("Utterance", "Speaker", "Emotion", "Dialogue_ID", "Utterance_ID", "StartTime", "EndTime")
 _NUMBER = re.compile(r"[0-9]{1,6}")
-_TIME = re.compile(
-    r"(?P<hours>[0-9]{1,2}):(?P<minutes>[0-9]{1,2}):(?P<seconds>[0-9]{1,2})[,.](?P<thousandths>[0-9]{1,3})"
-)
 
 
 def read_meld(folder, with_clips=True):
@@ -33,8 +33,8 @@ def read_meld(folder, with_clips=True):
         with_clips: False where the clips are not needed, and so need not be there.
 
     Returns:
-        (utterances, notes): `data.table.Utterance` records, part by part and dialog by dialog; and sentences on what
-        was mended. Times are seconds from the episode's start. A clip that is missing is noticed when it is decoded.
+        A `data.utterance.Source`, part by part and dialog by dialog. Times are seconds from the episode's start. A
+        clip that is missing is noticed when it is decoded; its utterance is kept for its words.
 
     Raises:
         InputError: names the file, line or folder, and the rule it breaks.
@@ -56,7 +56,7 @@ def read_meld(folder, with_clips=True):
         found, said = _read_part(path, part, clips or folder / CLIP_FOLDERS[part])
         utterances += found
         notes += said
-    return utterances, notes
+    return Source("MELD", folder, utterances, EMOTIONS, notes, PUBLISHED_MELD, without_audio="keep")
 
 
 def _find(folder, part, name):
@@ -66,7 +66,7 @@ def _find(folder, part, name):
 
 def _read_part(path, part, clips):
     """(utterances, notes) of one CSV file."""
-    rows, columns, notes = read_csv(path)
+    rows, columns, notes = reading.read_rows(path)
     missing = [name for name in _COLUMNS if name not in columns]
     if missing:
         raise InputError(f"{path}, line 1: column '{missing[0]}' missing; it is not MELD's {part}_sent_emo.csv")
@@ -95,7 +95,6 @@ def _read_part(path, part, clips):
                 Utterance(
                     utterance_id=name,
                     dialog_id=f"{part}_dia{dialog}",
-                    session=0,
                     split=part,
                     speaker=row["Speaker"],
                     start_s=latest_s,
@@ -122,12 +121,10 @@ def _number(place, name, text):
 
 
 def _seconds(place, name, text):
-    """Seconds of a time such as 00:16:16,059; thousandths are counted, as in subtitles: ,28 are 28 of them."""
-    match = _TIME.fullmatch(text)
-    if not match:
+    time_s = reading.seconds(text) if ":" in text else math.nan
+    if math.isnan(time_s):
         raise InputError(f"{place}: {name} {text!r:.60} is no time such as 00:16:16,059")
-    hours, minutes, seconds, thousandths = map(int, match.groups())
-    return 3600 * hours + 60 * minutes + seconds + thousandths / 1000
+    return time_s
 
 
 def _some(names):

@@ -16,10 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from scipy.signal import lfilter
 
 from data.audio import SAMPLE_RATE_HZ
-from storage.files import InputError
 from data.iemocap import EMOTION_OF_TAG, SESSIONS
+from storage.files import InputError
 
 NAME = "miniature (made up)"
 
@@ -309,8 +310,6 @@ def _speak(rng, duration_s, pitch_hz, pitch, movement, level_db, syllables_hz, b
     Returns:
         (T,) float array of whole numbers that fit 16 bits.
     """
-    from scipy.signal import lfilter
-
     num_samples = round(duration_s * SAMPLE_RATE_HZ)
     time_s = np.arange(num_samples) / SAMPLE_RATE_HZ
     syllables_hz = syllables_hz * rng.uniform(0.9, 1.1)
@@ -333,8 +332,6 @@ def _speak(rng, duration_s, pitch_hz, pitch, movement, level_db, syllables_hz, b
 
 def _resonate(source, formants_hz):
     """The source through a chain of two-pole resonators."""
-    from scipy.signal import lfilter
-
     for formant_hz, bandwidth_hz in zip(formants_hz, _BANDWIDTHS_HZ, strict=True):
         radius = np.exp(-np.pi * bandwidth_hz / SAMPLE_RATE_HZ)
         angle = 2 * np.pi * formant_hz / SAMPLE_RATE_HZ

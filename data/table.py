@@ -1,68 +1,38 @@
 """A corpus of your own, as one CSV file: a row per utterance with its dialog, time, speaker, words, sound and votes.
 
-`data/README.md` is the page for users: columns, rules, an example. Here the file becomes the records that
-`data.prepare` makes a corpus file from; MELD's reader (`data.meld`) gives the same records.
+`data/README.md` is the page for users: columns, rules, an example.
 """
 
-import csv
-import io
 import math
 import re
-from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
 
+from data import reading
+from data.utterance import PARTS, Source, Utterance
 from storage.files import InputError
 
-PARTS = ("train", "dev", "test")
 _NEEDED = ("dialog", "utterance", "start_s", "speaker", "transcript")
 _OPTIONAL = ("end_s", "wav", "split", "session")
 _RATER = re.compile(r"(?P<kind>vote|self):(?P<name>.+)")
-_TIME = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})?")
 _SESSION = re.compile(r"[0-9]{1,2}")
-_WINDOWS_1252 = {
-    code: bytes([code & 0xFF]).decode("cp1252", "replace") for code in (*range(0x80, 0xA0), *range(0xDC80, 0xDD00))
-}
 
 
-@dataclass(frozen=True)
-class Utterance:
-    """One utterance of a corpus.
-
-    Times are seconds, in one count for the whole dialog. `split` is one of PARTS, or None where the corpus has
-    sessions. The votes are numbers of tags, in the order of the corpus's emotions. `wav` is the sound file (a wav
-    file, or a clip for ffmpeg), or None.
-    """
-
-    utterance_id: str
-    dialog_id: str
-    session: int
-    split: str | None
-    speaker: str
-    start_s: float
-    end_s: float
-    transcript: str
-    votes_external: tuple
-    votes_self: tuple
-    wav: Path | None
-
-
-def read_table(path, emotions=None):
+def read_table(path, emotions=None, name=None):
     """Reads a corpus of one's own.
 
     Args:
         path: the CSV file; sound files are looked up from its folder.
         emotions: names in label order; None for those in the votes, in alphabetical order.
+        name: the corpus's; None for the name of the file.
 
     Returns:
-        (utterances, emotions, notes): `Utterance` records, dialogs in the order of the file and each sorted by start
-        time (rows of equal time keep their order); the names; and one sentence for each oddity.
+        A `data.utterance.Source`, dialogs in the order of the file; rows of equal time keep their order.
 
     Raises:
         InputError: names file, line and rule. A table is one's own to mend, so nothing of it is skipped.
     """
     path = Path(path)
-    rows, columns, notes = read_csv(path)
+    rows, columns, notes = reading.read_rows(path)
     raters = _check_columns(path, columns)
     tags = [{name: _tags(row[name]) for name in raters} for _, row in rows]
     emotions = _emotions(path, rows, tags, emotions)
@@ -75,65 +45,8 @@ def read_table(path, emotions=None):
     if voteless:
         notes.append(f"{voteless} utterances without any vote: they are context, and neither trained on nor scored")
     place = {dialog: i for i, dialog in enumerate(dict.fromkeys(one.dialog_id for one in utterances))}
-    return sorted(utterances, key=lambda one: (place[one.dialog_id], one.start_s)), emotions, notes
-
-
-def read_csv(path):
-    """Reads a CSV file with a header, in UTF-8 with remnants of Windows-1252.
-
-    Corpora that went through Windows hold its quotes and dashes as single bytes (0x92) or, converted once without
-    care, as control characters (U+0092). Both become the characters that were meant.
-
-    Returns:
-        (rows, columns, notes): a list of (line number, {column: stripped text}), the columns' names, and sentences on
-        what was mended.
-
-    Raises:
-        InputError: the file cannot be read, is no CSV, or a row has another number of cells than the header.
-    """
-    try:
-        content = Path(path).read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-    text, notes = clean_text(content.removeprefix(b"\xef\xbb\xbf"))
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    rows = []
-    try:
-        columns = [name.strip() for name in next(reader, [])]
-        for cells in reader:
-            if not cells:
-                continue  # an empty line
-            if len(cells) != len(columns):
-                raise InputError(
-                    f"{path}, line {reader.line_num}: {len(cells)} cells, the header has {len(columns)}; "
-                    "is a comma in a text without quotes around it?"
-                )
-            rows.append((reader.line_num, dict(zip(columns, map(str.strip, cells), strict=True))))
-    except csv.Error as error:
-        raise InputError(f"{path}, line {reader.line_num}: not CSV ({error})") from error
-    twice = [name for name, count in Counter(columns).items() if count > 1]
-    if twice:
-        raise InputError(f"{path}: column '{twice[0]}' is there twice")
-    if not rows:
-        raise InputError(f"{path}: no utterance in it; expected a header line and one row per utterance")
-    return rows, columns, [f"{path}: {note}" for note in notes]
-
-
-def clean_text(content):
-    """Bytes to text, Windows-1252 remnants included.
-
-    Returns:
-        (text, sentences on what was mended).
-
-    >>> clean_text(b"Don\\x92t \\xc2\\x97 caf\\xc3\\xa9")[0]
-    'Don’t — café'
-    """
-    text = content.decode("utf-8", "surrogateescape")  # byte 0x92 that is no UTF-8 becomes U+DC92
-    num_bytes = sum("\udc80" <= one <= "\udcff" for one in text)
-    num_controls = sum("\x80" <= one <= "\x9f" for one in text)
-    notes = [f"{num_bytes} bytes are not UTF-8, read as Windows-1252"] * bool(num_bytes)
-    notes += [f"{num_controls} control characters were Windows-1252 marks"] * bool(num_controls)
-    return text.translate(_WINDOWS_1252), notes
+    utterances.sort(key=lambda one: (place[one.dialog_id], one.start_s))
+    return Source(name or path.stem, path, utterances, emotions, notes)
 
 
 def _check_columns(path, columns):
@@ -214,7 +127,7 @@ def _utterance(place, folder, row, votes, emotions):
 
 
 def _seconds(place, name, text):
-    seconds = float(text) if _TIME.fullmatch(text) else math.nan
+    seconds = reading.seconds(text)
     if math.isnan(seconds):
         raise InputError(f"{place}: {name} {text!r:.60} is no time in seconds, such as 12.5")
     return seconds

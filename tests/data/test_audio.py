@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from tiny_release import tone, write_wav
 
 from data import audio
-from data.audio import edit_emo_large, extract, feature_config, feature_names, read_wav
+from data.audio import edit_emo_large, extract, feature_config, feature_names
+from data.sound import read_wav
 from storage.files import InputError
 
 RATE_HZ = 16_000

@@ -7,8 +7,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from tiny_release import HEADER, block, write_dialog, write_tiny_release
 
-from storage.files import InputError
+from data.fidelity import PUBLISHED
 from data.iemocap import EMOTIONS, parse_ratings, parse_turns, read_release
+from storage.files import InputError
 
 DIALOG = "Ses03M_impro05a"
 PATH = Path(f"{DIALOG}.txt")
@@ -59,7 +60,7 @@ def test_transcripts_and_lines_that_are_none():
 def test_text_that_is_not_utf8_is_read_with_a_note():
     transcripts, notes = parse_turns(f"{FIRST} [1-2]: It\x92s".encode("latin-1"), PATH)
     assert transcripts == {FIRST: "It\u2019s"}
-    assert notes == [f"{PATH}, line 1: not UTF-8, read as Windows-1252; check its words"]
+    assert notes == [f"{PATH}, line 1: 1 bytes are not UTF-8, read as Windows-1252; check its words"]
 
 
 def test_release_is_sorted_by_dialog_then_time_then_id(tmp_path):
@@ -73,9 +74,10 @@ def test_release_is_sorted_by_dialog_then_time_then_id(tmp_path):
         (release / "Session3/dialog/EmoEvaluation" / folder).mkdir()
         (release / f"Session3/dialog/EmoEvaluation/{folder}/{DIALOG}.txt").write_text("not to be read")
     (release / f"Session3/dialog/EmoEvaluation/._{DIALOG}.txt").write_bytes(b"\x00\x05\x16")
-    utterances, notes = read_release(tmp_path)
-    assert notes == []
-    assert (utterances, notes) == read_release(release)
+    source = read_release(tmp_path)
+    assert source == read_release(release) and source.notes == []
+    assert (source.name, source.emotions, source.published) == ("IEMOCAP", EMOTIONS, PUBLISHED)
+    utterances = source.utterances
     third = [utterance for utterance in utterances if utterance.session == 3]
     assert [utterance.utterance_id for utterance in third][2:] == [ids[3], ids[0], ids[2], ids[1]]
     assert [utterance.session for utterance in utterances] == sorted(utterance.session for utterance in utterances)
@@ -148,13 +150,13 @@ def test_what_one_utterance_lacks_is_a_named_skip(tmp_path):
     (release / "Session1/sentences/wav/Ses01F_impro01/Ses01F_impro01_F000.wav").unlink()
     turns = release / "Session2/dialog/transcriptions/Ses02F_impro01.txt"
     turns.write_text(turns.read_text().replace("Ses02F_impro01_M000", "Ses02F_impro01_M007"))
-    utterances, notes = read_release(release)
-    assert len(utterances) == 8
-    assert [note.partition(":")[0] for note in notes] == [
+    source = read_release(release)
+    assert len(source.utterances) == 8
+    assert [note.partition(":")[0] for note in source.notes] == [
         "Ses01F_impro01_F000 left out", "Ses02F_impro01_M000 left out", "Ses02F_impro01_M007 left out",
     ]  # fmt: skip
-    assert all(note.endswith("; the scores cover one utterance fewer") for note in notes)
-    assert len(read_release(release, with_wavs=False)[0]) == 9
+    assert all(note.endswith("; the scores cover one utterance fewer") for note in source.notes)
+    assert len(read_release(release, with_wavs=False).utterances) == 9
 
 
 def remove(path):

@@ -5,8 +5,9 @@ import pytest
 
 from data.corpus import read_corpus
 from data.fidelity import PUBLISHED, find_numbers
+from data.labels import EMOTIONS, categorical_targets, is_tie, vote_shares, without_votes
+from data.task import split_sessions
 from storage.files import InputError
-from data.labels import EMOTIONS, categorical_targets, is_tie, split_sessions, vote_shares, without_votes
 
 # Rows: agreed; a rater with two tags; 1-1-1; a self-report that breaks the tie; nobody voted.
 EXTERNAL = np.array([[3, 0, 0], [2, 2, 0], [1, 1, 1], [1, 1, 0], [0, 0, 0]])

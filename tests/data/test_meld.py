@@ -1,7 +1,6 @@
-"""MELD: the release's quirks, its clips through ffmpeg, the published totals, and the runs and table of Table 2."""
+"""MELD: the release's quirks, its clips through ffmpeg, and the published totals."""
 
 import csv
-import json
 import shutil
 import subprocess
 
@@ -9,14 +8,12 @@ import numpy as np
 import pytest
 from conftest import run_script
 
-import reproduce
-from data import prepare
-from data.clips import read_sound
+from data.build import Options, prepare
 from data.corpus import read_corpus
 from data.fidelity import PUBLISHED_MELD, fidelity_table, find_numbers
-from storage.files import InputError, write_json
 from data.meld import CLIP_FOLDERS, EMOTIONS, read_meld
-from experiments.tables import Results, table_2
+from data.sound import read_sound
+from storage.files import InputError
 
 HEADER = ["Sr No.", "Utterance", "Speaker", "Emotion", "Sentiment", "Dialogue_ID", "Utterance_ID", "Season"]
 HEADER += ["Episode", "StartTime", "EndTime"]
@@ -53,7 +50,8 @@ def test_rows_become_utterances(tmp_path):
     release = write_release(tmp_path / "release")
     train = release / "train_sent_emo.csv"
     train.write_bytes(train.read_bytes().replace("\x92".encode(), b"\x92"))  # one kind of remnant, and the other
-    utterances, notes = read_meld(release, with_clips=False)
+    source = read_meld(release, with_clips=False)
+    utterances, notes = source.utterances, source.notes
     assert [one.utterance_id for one in utterances] == [
         *("train_dia0_utt0", "train_dia0_utt1", "train_dia0_utt3", "train_dia9_utt0", "train_dia10_utt0"),
         *("dev_dia0_utt0", "test_dia0_utt0", "test_dia0_utt1"),
@@ -120,7 +118,7 @@ def test_text_alone_needs_the_three_files(tmp_path):
 
 
 def test_the_published_totals_on_the_real_files(shared, tmp_path, capsys):
-    prepare.prepare_meld(shared / "meld", tmp_path / "meld.h5", audio="none")
+    prepare(read_meld(shared / "meld", False), tmp_path / "meld.h5", Options(audio="none"))
     assert "all 30 numbers are the published ones" in capsys.readouterr().out
     corpus = read_corpus(tmp_path / "meld.h5")
     assert not any("\x80" <= character <= "\x9f" for line in corpus.transcript for character in line)
@@ -139,7 +137,7 @@ def test_without_ffmpeg_it_says_so(tmp_path, monkeypatch):
         (release / name).mkdir()
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(InputError, match="ffmpeg is not installed.*or leave audio out with --audio none"):
-        prepare.prepare_meld(release, tmp_path / "meld.h5", jobs=1, progress=False)
+        prepare(read_meld(release), tmp_path / "meld.h5", Options(jobs=1, progress=False))
     assert not (tmp_path / "meld.h5").exists()
 
 
@@ -177,7 +175,7 @@ def test_clips_become_the_signal_that_they_hold(tmp_path):
 @needs_ffmpeg
 def test_the_command_prepares_clips(tmp_path):
     release, out = write_release(tmp_path / "release"), tmp_path / "meld.h5"
-    for number, one in enumerate(read_meld(release, with_clips=False)[0]):
+    for number, one in enumerate(read_meld(release, with_clips=False).utterances):
         write_clip(one.wav, hz=150 + 40 * number)
     (release / CLIP_FOLDERS["train"] / "dia0_utt1.mp4").unlink()
     (release / CLIP_FOLDERS["test"] / "dia0_utt0.mp4").write_bytes(b"no film")
@@ -195,70 +193,3 @@ def test_the_command_prepares_clips(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "test_dia0_utt0 left out: " in done.stdout
     assert len(read_corpus(out)) == 6 and "6/6" not in done.stderr
-
-
-@pytest.fixture
-def text_only(tmp_path):
-    prepare.prepare_meld(write_release(tmp_path / "release"), tmp_path / "meld.h5", audio="none")
-    return tmp_path / "meld.h5"
-
-
-def planned(corpus, *options):
-    arguments = reproduce.parse_arguments(["table2", "--corpus", str(corpus), "--out", str(corpus.parent), *options])
-    return reproduce.planned_runs(arguments, corpus)
-
-
-def test_table_2_is_ten_binary_networks_a_seed(text_only, miniature):
-    plan = planned(text_only, "--seeds", "3", "--patience", "2")
-    settings = [reproduce.train.parse_arguments(run.options)[1] for run in plan]
-    assert len({(one.split, one.emotion) for one in settings}) == len(plan) == 10
-    assert {(one.modality, one.seed, one.patience, one.epochs) for one in settings} == {("text", 3, 2, 50)}
-    with pytest.raises(InputError, match="table2 needs MELD, with its own split and anger, joy"):
-        planned(miniature)
-
-
-def test_table_2_shows_both_readings(text_only, tmp_path):
-    plan = planned(text_only, "--seeds", "0", "1")
-    for run in plan:
-        run.folder.mkdir()
-        emotion = run.system.split("-")[-1]
-        scores = {"accuracy": 0.7 + 0.1 * run.seed, "weighted_f1": 0.6, "unweighted_accuracy": 0.55}
-        scores["per_class"] = {emotion: {"f1": 0.25, "support": 1}, "other emotions": {"f1": 0.8, "support": 3}}
-        write_json(run.folder / "results.json", {"classes_10": scores})
-        settings = vars(reproduce.train.parse_arguments(run.options)[1])
-        stages = {"text": {"epochs": 7, "best_epoch": 4}}
-        machine = {"machine": "abacus", "devices": ["cpu:0"], "backend": "tensorflow"}
-        write_json(run.folder / "run.json", {"settings": settings, "stages": stages, **machine})
-    folders = {system: [run.folder for run in plan if run.system == system] for system in reproduce.MELD_SYSTEMS}
-    table_2(Results(folders, text_only), tmp_path / "table2")
-    with open(tmp_path / "table2.csv", encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert len(rows) == 10 and {row["test"] for row in rows[5:]} == {"dev (as the paper's numbers say)"}
-    first = rows[0]
-    assert (first["emotion"], first["accuracy, paper"], first["F1, paper"]) == ("anger", "79.4", "75.3")
-    assert float(first["accuracy"]) == pytest.approx(75) and float(first["accuracy, sd"]) == pytest.approx(7.0710678)
-    assert float(first["F1 of the emotion"]) == pytest.approx(25)
-    # Always the class of three in four: right on 3/4; its F1 is 6/7, that of the other 0.
-    assert float(first["always the more frequent, accuracy"]) == 75
-    assert float(first["always the more frequent, weighted F1"]) == pytest.approx(100 * 0.75 * 6 / 7)
-    page = (tmp_path / "table2.md").read_text()
-    assert "79.4 / **75.0 ± 7.1**" in page and "Ours reads text alone, the paper's text and audio" in page
-
-
-def test_a_run_says_which_part_it_tested(tmp_path):
-    """One epoch on the miniature release, text alone, the paper's reading, one emotion."""
-    prepare.prepare_meld(write_release(tmp_path / "release"), tmp_path / "meld.h5", audio="none")
-    run = tmp_path / "run"
-    options = ("--modality", "text", "--split", "paper", "--emotion", "sadness", "--epochs", "1")
-    done = run_script("train.py", "--corpus", tmp_path / "meld.h5", "--run", run, *options)
-    assert done.returncode == 0, done.stderr
-    done = run_script("evaluate.py", run)
-    assert done.returncode == 0, done.stderr
-    assert "MELD, dev split as test; text alone" in done.stdout
-    results, settings = (json.loads((run / name).read_text()) for name in ("results.json", "run.json"))
-    assert results["emotions"] == settings["emotions"] == ["sadness", "other emotions"]
-    protocol = results["protocol"]
-    assert (protocol["split"], protocol["test"], protocol["emotion"]) == ("paper", "dev split as test", "sadness")
-    assert "test_session" not in protocol and results["num_utterances"] == 1
-    assert set(results["classes_10"]["per_class"]) == {"sadness", "other emotions"}
-    assert settings["corpus"]["num_train"] == 5 and settings["corpus"]["num_dev"] == 2

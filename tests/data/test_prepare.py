@@ -13,9 +13,11 @@ import pytest
 from conftest import ROOT, run_script
 from tiny_release import folder_bytes, tone, write_tiny_release, write_wav
 
-from data import extraction, prepare
+from data import extraction
+from data.build import Options, prepare, prepare_sample
 from data.corpus import read_corpus
 from data.fidelity import PUBLISHED, fidelity_table
+from data.iemocap import read_release
 from storage.files import InputError
 
 
@@ -24,7 +26,8 @@ def run_prepare(*arguments):
 
 
 def prepare_tiny(release, out, **options):
-    prepare.prepare_iemocap(release, out, jobs=1, progress=False, **options)
+    options = Options(**{"jobs": 1, "progress": False} | options)
+    prepare(read_release(release, options.audio != "none"), out, options)
     return read_corpus(out)
 
 
@@ -64,7 +67,7 @@ def test_mistakes_are_one_line(tmp_path):
 
 
 def test_help_answers_before_anything_heavy_is_imported():
-    heavy = ["opensmile", "h5py", "scipy", "joblib", "pandas"]
+    heavy = ["opensmile", "h5py", "scipy", "joblib", "pandas", "soundfile"]
     code = f"import sys, data.prepare; print([name for name in {heavy} if name in sys.modules])"
     assert run_script("-c", code).stdout == "[]\n"
     done = run_prepare("--help")
@@ -186,8 +189,8 @@ def test_the_fidelity_table_names_each_difference():
 
 
 def test_the_made_up_release_can_be_kept(tmp_path):
-    prepare.prepare_sample(tmp_path / "one.h5", audio="none", progress=False, release_out=tmp_path / "kept")
+    prepare_sample(tmp_path / "one.h5", Options(audio="none"), tmp_path / "kept")
     assert len(folder_bytes(tmp_path / "kept")) > 240
     with pytest.raises(InputError, match="there already"):
-        prepare.prepare_sample(tmp_path / "two.h5", audio="none", progress=False, release_out=tmp_path / "kept")
+        prepare_sample(tmp_path / "two.h5", Options(audio="none"), tmp_path / "kept")
     assert not (tmp_path / "two.h5").exists()

@@ -7,11 +7,12 @@ from sklearn.preprocessing import StandardScaler
 from tiny_release import folder_bytes
 
 from data.corpus import dialog_slices, read_corpus
-from storage.files import InputError
 from data.iemocap import EMOTIONS, read_release
-from data.labels import TEST_SESSION, TRAIN_SESSIONS, is_tie, vote_shares
+from data.labels import is_tie, vote_shares
 from data.sample import NAME, write_release
 from data.text import build_vocabulary, token_ids
+from settings import TEST_SESSION, TRAIN_SESSIONS
+from storage.files import InputError
 
 
 @pytest.fixture(scope="module")
@@ -26,8 +27,9 @@ def test_the_same_seed_gives_the_same_bytes(release, tmp_path):
 
 
 def test_it_has_what_the_real_release_has(release):
-    utterances, notes = read_release(release)
-    assert notes == []
+    source = read_release(release)
+    assert source.notes == []
+    utterances = source.utterances
     assert len(utterances) >= 240
     for session in range(1, 6):
         here = [utterance for utterance in utterances if utterance.session == session]

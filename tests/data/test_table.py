@@ -1,6 +1,7 @@
-"""A corpus of one's own: the table's rules, what becomes of silent utterances, the split and tasks of a run."""
+"""A corpus of one's own: the table's rules, and what becomes of silent utterances."""
 
 import csv
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,12 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_release import tone, write_wav
 
-import train
-from data import prepare
-from data.corpus import check_corpus, read_corpus
+from data.build import Options, prepare
+from data.corpus import read_corpus
+from data.reading import decode
+from data.table import read_table
 from storage.files import InputError
-from data.labels import REST, name_of_test, split_of, task_of, vote_shares
-from data.table import clean_text, read_table
 
 HEADER = ["dialog", "utterance", "start_s", "end_s", "speaker", "transcript", "wav", "split", "vote:A", "vote:B"]
 HEADER += ["self:me"]
@@ -25,6 +25,7 @@ ROWS = [
     ["d1", "u4", "0", "1", "Bo", "Hm", "u4.wav", "dev", "calm", "calm", "joy"],
     ["d3", "u5", "0", "1", "Bo", "Oh", "u5.wav", "test", "calm", "joy", "joy"],
 ]
+QUIET = Options(jobs=1, progress=False)
 
 
 def write_table(path, rows=ROWS, header=HEADER):
@@ -34,8 +35,9 @@ def write_table(path, rows=ROWS, header=HEADER):
 
 
 def test_rows_become_utterances(tmp_path):
-    utterances, emotions, notes = read_table(write_table(tmp_path / "mine.csv"))
-    assert emotions == ("anger", "calm", "joy")
+    source = read_table(write_table(tmp_path / "mine.csv"))
+    utterances, emotions, notes = source.utterances, source.emotions, source.notes
+    assert source.name == "mine" and emotions == ("anger", "calm", "joy")
     assert [one.utterance_id for one in utterances] == ["u1", "u2", "u3", "u4", "u5"]  # equal times keep their order
     third = utterances[2]
     assert (third.votes_external, third.votes_self, third.wav) == ((0, 1, 2), (0, 1, 0), tmp_path / "u3.wav")
@@ -43,7 +45,7 @@ def test_rows_become_utterances(tmp_path):
     assert utterances[1].transcript == "Don’t"
     assert notes[0].endswith("1 control characters were Windows-1252 marks")
     assert notes[1].startswith("1 utterances without any vote")
-    assert read_table(tmp_path / "mine.csv", ("joy", "anger", "calm"))[0][2].votes_external == (2, 0, 1)
+    assert read_table(tmp_path / "mine.csv", ("joy", "anger", "calm")).utterances[2].votes_external == (2, 0, 1)
 
 
 @pytest.mark.parametrize(
@@ -106,25 +108,26 @@ def test_any_bytes_are_a_table_or_one_error(tmp_path_factory, content):
     for one in (content, header + content, header + b"d,u,1,2,s," + content + b",,train,a,b,"):
         path.write_bytes(one)
         try:
-            utterances, emotions, _ = read_table(path)
+            source = read_table(path)
         except InputError as error:
             assert str(path) in str(error) and "\n" not in str(error)
         else:
-            assert all(len(one.votes_external) == len(emotions) for one in utterances)
+            assert all(len(one.votes_external) == len(source.emotions) for one in source.utterances)
 
 
 def test_the_example_of_the_page_works(tmp_path):
     page = (ROOT / "data" / "README.md").read_text(encoding="utf-8")
     block = next(part for part in page.split("\n\n") if part.startswith("    dialog,"))
     (tmp_path / "mine.csv").write_text("\n".join(line.strip() for line in block.splitlines()), encoding="utf-8")
-    utterances, emotions, notes = read_table(tmp_path / "mine.csv")
-    assert [one.split for one in utterances] == ["train", "train", "dev", "test"] and not notes
-    assert emotions == ("anger", "joy", "sadness", "surprise") and utterances[0].votes_external == (0, 2, 0, 1)
+    source = read_table(tmp_path / "mine.csv")
+    assert [one.split for one in source.utterances] == ["train", "train", "dev", "test"] and not source.notes
+    assert source.emotions == ("anger", "joy", "sadness", "surprise")
+    assert source.utterances[0].votes_external == (0, 2, 0, 1)
 
 
 def test_windows_remnants():
-    assert clean_text(b"Don\x92t \xc2\x97 caf\xc3\xa9")[0] == "Don’t — café"
-    assert clean_text("plain “text”".encode()) == ("plain “text”", [])
+    assert decode(b"Don\x92t \xc2\x97 caf\xc3\xa9")[0] == "Don’t — café"
+    assert decode("plain “text”".encode()) == ("plain “text”", [])
 
 
 def write_sounds(folder, names=("u1", "u3", "u4", "u5")):
@@ -147,56 +150,13 @@ def test_the_command_prepares_a_table(tmp_path):
 def test_silent_utterances_are_skipped_or_kept_only_where_training_is_known(tmp_path):
     write_sounds(tmp_path, ("u1", "u3", "u4"))
     table, out = write_table(tmp_path / "mine.csv"), tmp_path / "mine.h5"
-    prepare.prepare_table(table, out, jobs=1, progress=False)
+    prepare(read_table(table), out, QUIET)
     assert read_corpus(out).utterance_id.tolist() == ["u1", "u3", "u4"]
     header = ["session" if name == "split" else name for name in HEADER]
     place = HEADER.index("split")
     rows = [[*row[:place], "7", *row[place + 1 :]] for row in ROWS]
     write_table(table, rows, header)
-    with pytest.raises(InputError, match="2 utterances have no usable audio, the first is u5; to keep them"):
-        prepare.prepare_table(table, out, jobs=1, progress=False, overwrite=True, without_audio="keep")
-    prepare.prepare_table(table, out, audio="none", overwrite=True)
+    with pytest.raises(InputError, match="2 utterances have no usable audio, the first is u2; to keep them"):
+        prepare(read_table(table), out, replace(QUIET, overwrite=True, without_audio="keep"))
+    prepare(read_table(table), out, Options(audio="none", overwrite=True))
     assert read_corpus(out).session.tolist() == [7] * 5 and read_corpus(out).split is None
-
-
-@pytest.fixture(scope="module")
-def mine(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("mine")
-    prepare.prepare_table(write_table(folder / "mine.csv"), folder / "mine.h5", audio="none")
-    return folder / "mine.h5"
-
-
-def test_a_split_of_its_own_takes_the_place_of_sessions(mine):
-    settings, corpus = vars(train.Settings()), read_corpus(mine)
-    assert {name: rows.tolist() for name, rows in split_of(corpus, settings).items()} == {
-        "train": [0, 1, 2],
-        "dev": [3],
-        "test": [4],
-    }
-    swapped = settings | {"split": "paper"}
-    other = task_of(corpus, swapped)
-    assert split_of(other, swapped)["test"].tolist() == [3] and split_of(other, swapped)["dev"].tolist() == [4]
-    assert [name_of_test(corpus, one) for one in (settings, swapped)] == ["test split", "dev split as test"]
-    with pytest.raises(InputError, match="mine has a split of its own: drop --train-sessions"):
-        split_of(corpus, settings | {"test_session": 5})
-    with pytest.raises(InputError, match="its split has no test utterance"):
-        split_of(corpus.take(slice(0, 4)), settings)
-    corpus.split[2] = "valid"
-    with pytest.raises(InputError, match="'split' of u3 is 'valid', not train, dev or test"):
-        check_corpus(corpus, mine)
-
-
-def test_one_emotion_against_the_rest(mine):
-    corpus = read_corpus(mine)
-    task = task_of(corpus, vars(train.Settings(emotion="joy")))
-    assert task.emotions == ("joy", REST)
-    shares = vote_shares(task.votes_external, task.votes_self)
-    expected = [[0, 1], [0, 0], [0.5, 0.5], [1 / 3, 2 / 3], [2 / 3, 1 / 3]]
-    np.testing.assert_allclose(shares, expected, rtol=1e-6)
-    with pytest.raises(InputError, match="--emotion happy: mine has anger, calm, joy"):
-        task_of(corpus, vars(train.Settings(emotion="happy")))
-
-
-def test_sessions_have_no_other_reading(miniature):
-    with pytest.raises(InputError, match="--split paper swaps dev and test of a corpus with its own split"):
-        train.prepare(miniature, None, train.Settings(split="paper"))

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from storage.files import InputError
 from data.text import build_vocabulary, read_glove, token_ids, tokenize, word_matrix
+from storage.files import InputError
 
 
 def test_words_without_punctuation():

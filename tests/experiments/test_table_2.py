@@ -1,0 +1,81 @@
+"""Table 2: the runs on MELD that it plans, both readings of the test part, and one run through the scripts."""
+
+import csv
+import json
+
+import pytest
+from conftest import run_script
+from test_meld import write_release
+
+import reproduce
+from data.build import Options, prepare
+from data.meld import read_meld
+from experiments.tables import Results, table_2
+from storage.files import InputError, write_json
+
+
+@pytest.fixture
+def text_only(tmp_path):
+    prepare(read_meld(write_release(tmp_path / "release"), False), tmp_path / "meld.h5", Options(audio="none"))
+    return tmp_path / "meld.h5"
+
+
+def planned(corpus, *options):
+    arguments = reproduce.parse_arguments(["table2", "--corpus", str(corpus), "--out", str(corpus.parent), *options])
+    return reproduce.planned_runs(arguments, corpus)
+
+
+def test_table_2_is_ten_binary_networks_a_seed(text_only, miniature):
+    plan = planned(text_only, "--seeds", "3", "--patience", "2")
+    settings = [reproduce.train.parse_arguments(run.options)[1] for run in plan]
+    assert len({(one.split, one.emotion) for one in settings}) == len(plan) == 10
+    assert {(one.modality, one.seed, one.patience, one.epochs) for one in settings} == {("text", 3, 2, 50)}
+    with pytest.raises(InputError, match="table2 needs MELD, with its own split and anger, joy"):
+        planned(miniature)
+
+
+def test_table_2_shows_both_readings(text_only, tmp_path):
+    plan = planned(text_only, "--seeds", "0", "1")
+    for run in plan:
+        run.folder.mkdir()
+        emotion = run.system.split("-")[-1]
+        scores = {"accuracy": 0.7 + 0.1 * run.seed, "weighted_f1": 0.6, "unweighted_accuracy": 0.55}
+        scores["per_class"] = {emotion: {"f1": 0.25, "support": 1}, "other emotions": {"f1": 0.8, "support": 3}}
+        write_json(run.folder / "results.json", {"classes_10": scores})
+        settings = vars(reproduce.train.parse_arguments(run.options)[1])
+        stages = {"text": {"epochs": 7, "best_epoch": 4}}
+        machine = {"machine": "abacus", "devices": ["cpu:0"], "backend": "tensorflow"}
+        write_json(run.folder / "run.json", {"settings": settings, "stages": stages, **machine})
+    folders = {system: [run.folder for run in plan if run.system == system] for system in reproduce.MELD_SYSTEMS}
+    table_2(Results(folders, text_only), tmp_path / "table2")
+    with open(tmp_path / "table2.csv", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 10 and {row["test"] for row in rows[5:]} == {"dev (as the paper's numbers say)"}
+    first = rows[0]
+    assert (first["emotion"], first["accuracy, paper"], first["F1, paper"]) == ("anger", "79.4", "75.3")
+    assert float(first["accuracy"]) == pytest.approx(75) and float(first["accuracy, sd"]) == pytest.approx(7.0710678)
+    assert float(first["F1 of the emotion"]) == pytest.approx(25)
+    # Always the class of three in four: right on 3/4; its F1 is 6/7, that of the other 0.
+    assert float(first["always the more frequent, accuracy"]) == 75
+    assert float(first["always the more frequent, weighted F1"]) == pytest.approx(100 * 0.75 * 6 / 7)
+    page = (tmp_path / "table2.md").read_text()
+    assert "79.4 / **75.0 ± 7.1**" in page and "Ours reads text alone, the paper's text and audio" in page
+
+
+def test_a_run_says_which_part_it_tested(tmp_path):
+    """One epoch on the miniature release, text alone, the paper's reading, one emotion."""
+    prepare(read_meld(write_release(tmp_path / "release"), False), tmp_path / "meld.h5", Options(audio="none"))
+    run = tmp_path / "run"
+    options = ("--modality", "text", "--split", "paper", "--emotion", "sadness", "--epochs", "1")
+    done = run_script("train.py", "--corpus", tmp_path / "meld.h5", "--run", run, *options)
+    assert done.returncode == 0, done.stderr
+    done = run_script("evaluate.py", run)
+    assert done.returncode == 0, done.stderr
+    assert "MELD, dev split as test; text alone" in done.stdout
+    results, settings = (json.loads((run / name).read_text()) for name in ("results.json", "run.json"))
+    assert results["emotions"] == settings["emotions"] == ["sadness", "other emotions"]
+    protocol = results["protocol"]
+    assert (protocol["split"], protocol["test"], protocol["emotion"]) == ("paper", "dev split as test", "sadness")
+    assert "test_session" not in protocol and results["num_utterances"] == 1
+    assert set(results["classes_10"]["per_class"]) == {"sadness", "other emotions"}
+    assert settings["corpus"]["num_train"] == 5 and settings["corpus"]["num_dev"] == 2
