@@ -10,8 +10,9 @@ import pytest
 from conftest import ROOT, run_script
 
 from checkpoint import load_checkpoint
+from scoring.evaluation import home_of_results, results_folder
 from storage.files import InputError, sha256
-from evaluate import home_of_results, results_folder
+from storage.runs import read_run
 
 PROVIDED = sorted(path.parent for path in (ROOT / "checkpoints").glob("*/run.json"))
 
@@ -22,13 +23,13 @@ def test_both_are_there():
 
 @pytest.mark.parametrize("folder", PROVIDED, ids=lambda folder: folder.name)
 def test_card_and_files_agree(folder):
-    card, run = (folder / "README.md").read_text(encoding="utf-8"), json.loads((folder / "run.json").read_text())
+    card, run = (folder / "README.md").read_text(encoding="utf-8"), read_run(folder)
     assert sum(path.stat().st_size for path in folder.iterdir()) < 25e6
-    for name, digest in run["files"].items():
+    for name, digest in run.files.items():
         assert sha256(folder / name) == digest and f"{digest}  {name}" in card
     assert f"{sha256(folder / 'run.json')}  run.json" in card
     results = json.loads((folder / "results.json").read_text())
-    assert results["protocol"]["weights_sha256"].items() <= run["files"].items() | starts_of(results)
+    assert results["protocol"]["weights_sha256"] == run.weights()
     for emotion, row in zip(results["emotions"], results["confusion_matrix"], strict=True):
         assert f"| {emotion} | {' | '.join(map(str, row))} |" in card
     # Else an evaluation would change what is provided.
@@ -37,11 +38,6 @@ def test_card_and_files_agree(folder):
     features = rng.normal(size=(3, len(recogniser.audio_names)))
     shares = recogniser.predict_dialog(["hello", "well", "no"], features, ["F", "M", "F"], [0, 1, 2], [0.9, 1.9, 2.9])
     assert shares.shape == (3, 10) and np.isfinite(shares).all() and np.abs(shares.sum(axis=1) - 1).max() < 0.5
-
-
-def starts_of(results):
-    """Weights that were training's start alone and are not provided."""
-    return {item for item in results["protocol"]["weights_sha256"].items() if "-start." in item[0]}
 
 
 ON_BACKENDS = [(folder, "tensorflow") for folder in PROVIDED] + [(PROVIDED[-1], "jax"), (PROVIDED[-1], "torch")]
@@ -57,6 +53,12 @@ def test_the_real_corpus_gives_the_cards_confusion_matrix(folder, backend, share
     assert "features and scores may differ" not in done.stdout
     found, card = (json.loads((path / "results.json").read_text()) for path in (tmp_path, folder))
     assert found["confusion_matrix"] == card["confusion_matrix"] and found["accuracy_9"] == card["accuracy_9"]
+    if folder.name == "iemocap-released":
+        beside = found["agreement"]
+        for who, percent in (("rater", [48.2, 49.3, 35.7]), ("system", [53.2, 50.5, 33.9])):
+            names = [f"{who}_{name}_9" for name in ("accuracy", "weighted_f1", "unweighted_accuracy")]
+            assert [round(100 * beside[name], 1) for name in names] == percent
+        assert beside["num_held_out_votes"] == 2833 and round(beside["emo_superb_macro_f1"], 3) == 0.428
 
 
 def test_a_dialog_without_utterances_has_no_answers():
@@ -68,7 +70,7 @@ def test_results_of_a_provided_checkpoint_stay(tmp_path):
     folder = tmp_path / "provided"
     shutil.copytree(PROVIDED[-1], folder)
     before = {path.name: sha256(path) for path in folder.iterdir()}
-    run = json.loads((folder / "run.json").read_text())
+    run = read_run(folder)
     with pytest.raises(InputError, match="is a provided checkpoint with results of its own; choose another --out"):
         results_folder(folder, run, folder)
     assert before == {path.name: sha256(path) for path in folder.iterdir()}
