@@ -79,7 +79,7 @@ def _extract_file(wav, feature_set, config, settings):
     """(path, cache key, features, note, failure) of one file; runs in a worker process."""
     try:
         samples, note = read_sound(wav)
-        with _interrupts_held():
+        with interrupts_held():
             vector = extract(samples, feature_set, config)
         return wav, _key(wav, settings), vector, note, None
     except InputError as error:
@@ -87,7 +87,7 @@ def _extract_file(wav, feature_set, config, settings):
 
 
 @contextlib.contextmanager
-def _interrupts_held():
+def interrupts_held():
     """Lets Ctrl-C wait until the block ends.
 
     openSMILE hands over each frame through a callback from C, where Python drops exceptions: an interrupt in there

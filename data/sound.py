@@ -60,10 +60,29 @@ def read_wav(path):
         raise InputError(f"{path}: {len(samples)} samples decoded, the header declares {num_declared}; it is damaged")
     if not len(samples):
         raise InputError(f"{path}: no samples in it")
+    try:
+        return prepared(samples, rate_hz)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def prepared(samples, rate_hz):
+    """Samples as the signal that openSMILE shall see.
+
+    Args:
+        samples: (T, channels) float32.
+        rate_hz: their rate.
+
+    Returns:
+        (signal, note) as `read_wav`.
+
+    Raises:
+        InputError: samples that are no numbers, or a rate that no speech recording has; without a file's name.
+    """
     if not np.isfinite(samples).all():
-        raise InputError(f"{path}: samples that are no numbers (NaN or infinite); the file is damaged")
+        raise InputError("samples that are no numbers (NaN or infinite); the file is damaged")
     if not _LOWEST_RATE_HZ <= rate_hz <= _HIGHEST_RATE_HZ:
-        raise InputError(f"{path}: sample rate {rate_hz} Hz is no speech recording's; the header is damaged")
+        raise InputError(f"sample rate {rate_hz} Hz is no speech recording's; the header is damaged")
     signal, notes = samples[:, 0], []
     if samples.shape[1] > 1:
         signal = samples.mean(axis=1)

@@ -1,0 +1,173 @@
+"""The answer for one conversation, and the files that it is written to: CSV, JSON, subtitles.
+
+Letters of the shape comments: C emotions.
+"""
+
+from dataclasses import dataclass, field
+from html import escape
+from pathlib import Path
+
+import numpy as np
+
+from data.utterance import Utterance
+from storage.files import write_csv, write_json, write_text
+
+FORMAT, FORMAT_VERSION = "mcaf-prediction", 1
+RESTS_ON = ("words+sound", "words", "sound", "nothing")
+_SHORTEST_CUE_S = 0.1  # players drop a cue that ends where it starts
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What is said of one utterance: (C,) vote shares, or None; one of RESTS_ON; (C,) shares of raters' votes if any.
+
+    Without known words and usable sound there is nothing to answer from, hence no shares.
+    """
+
+    utterance: Utterance
+    shares: np.ndarray | None
+    rests_on: str
+    votes: np.ndarray | None = None
+
+    @property
+    def top(self):
+        """Position of the largest share, or None."""
+        return None if self.shares is None else int(np.argmax(self.shares))
+
+    @property
+    def entropy_bits(self):
+        """Entropy of the shares: 0 where all raters would agree, log2 C where all emotions get as many votes."""
+        if self.shares is None:
+            return None
+        some = self.shares[self.shares > 0].astype("float64")
+        return float(-np.sum(some * np.log2(some)))
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """All answers of one conversation.
+
+    `notes` are {sentence: ids of the utterances, or none}; `checkpoint` is {name, sha256 (of run.json, which lists
+    those of all files), trained_on}; `inputs` says which files with which options the answer is of; `limits` is a
+    sentence for readers; `recording` the path of the sound, or None; `duration_s` its length, or the last end.
+    """
+
+    name: str
+    emotions: tuple
+    answers: tuple
+    checkpoint: dict
+    limits: str
+    notes: dict = field(default_factory=dict)
+    inputs: dict = field(default_factory=dict)
+    recording: Path | None = None
+    duration_s: float = 0.0
+
+    def speakers(self):
+        """{name: {"seconds", "utterances", "shares": (C,) mean by time, or None}}, in the order of their first words.
+
+        An utterance without a length counts as one of a tenth of a second.
+        """
+        found = {}
+        for answer in self.answers:
+            one = found.setdefault(answer.utterance.speaker, {"seconds": 0.0, "utterances": 0, "weight": 0.0, "sum": 0})
+            seconds = answer.utterance.end_s - answer.utterance.start_s
+            one["seconds"] += seconds
+            one["utterances"] += 1
+            if answer.shares is not None:
+                one["weight"] += max(seconds, 0.1)
+                one["sum"] = one["sum"] + max(seconds, 0.1) * answer.shares.astype("float64")
+        return {
+            name: {
+                "seconds": one["seconds"],
+                "utterances": one["utterances"],
+                "shares": one["sum"] / one["weight"] if one["weight"] else None,
+            }
+            for name, one in found.items()
+        }
+
+    def prevailing(self):
+        """(C,) mean shares of all speakers by time, or None."""
+        spoken = [(one["seconds"], one["shares"]) for one in self.speakers().values() if one["shares"] is not None]
+        if not spoken:
+            return None
+        return np.average([shares for _, shares in spoken], axis=0, weights=[max(s, 0.1) for s, _ in spoken])
+
+
+def write_table(path, conversation):
+    """NAME.csv: a row for each utterance; cells stay empty where nothing can be answered."""
+    header = ["utterance", "start_s", "end_s", "speaker", "transcript", *conversation.emotions]
+    header += ["top", "top_share", "entropy_bits", "rests_on"]
+    rows = []
+    for answer in conversation.answers:
+        one = answer.utterance
+        row = [one.utterance_id, f"{one.start_s:.3f}", f"{one.end_s:.3f}", one.speaker, one.transcript]
+        if answer.shares is None:
+            row += [""] * (len(conversation.emotions) + 3)
+        else:
+            row += [f"{share:.6f}" for share in answer.shares]
+            row += [conversation.emotions[answer.top], f"{answer.shares.max():.6f}", f"{answer.entropy_bits:.4f}"]
+        rows.append([*row, answer.rests_on])
+    write_csv(path, header, rows)
+
+
+def write_answers(path, conversation):
+    """NAME.json: everything, for programs."""
+    utterances = []
+    for answer in conversation.answers:
+        one = answer.utterance
+        entry = {"utterance": one.utterance_id, "start_s": round(one.start_s, 3), "end_s": round(one.end_s, 3)}
+        entry |= {"speaker": one.speaker, "transcript": one.transcript, "rests_on": answer.rests_on}
+        entry["shares"] = None if answer.shares is None else [round(float(share), 6) for share in answer.shares]
+        entry["top"] = None if answer.shares is None else conversation.emotions[answer.top]
+        entry["entropy_bits"] = None if answer.shares is None else round(answer.entropy_bits, 4)
+        utterances.append(entry)
+    speakers = conversation.speakers()
+    for one in speakers.values():
+        one["seconds"] = round(one["seconds"], 3)
+        one["shares"] = None if one["shares"] is None else [round(float(share), 6) for share in one["shares"]]
+    write_json(
+        path,
+        {
+            "format": FORMAT,
+            "format_version": FORMAT_VERSION,
+            "name": conversation.name,
+            "checkpoint": conversation.checkpoint,
+            "inputs": conversation.inputs,
+            "duration_s": round(conversation.duration_s, 3),
+            "emotions": list(conversation.emotions),
+            "speakers": speakers,
+            "notes": [{"note": note, "utterances": ids} for note, ids in conversation.notes.items()],
+            "utterances": utterances,
+        },
+    )
+
+
+def write_subtitles(path, conversation):
+    """NAME.emotions.vtt: the speaker, the words, and the top emotion, for any player."""
+    blocks = ["WEBVTT", f"NOTE Emotions by {_text(conversation.checkpoint['name'])}"]
+    for answer in conversation.answers:
+        one = answer.utterance
+        end_s = max(one.end_s, one.start_s + _SHORTEST_CUE_S)
+        said = _text(one.transcript)
+        if answer.shares is not None:
+            said += f" [{_text(conversation.emotions[answer.top])} {answer.shares.max():.0%}]"
+        blocks.append(f"{_clock(one.start_s)} --> {_clock(end_s)}\n<v {_text(one.speaker)}>{said.strip() or '–'}</v>")
+    write_text(path, "\n\n".join(blocks) + "\n")
+
+
+def _text(words):
+    """A line of text that WebVTT takes for text alone."""
+    return escape(" ".join(words.split()), quote=False)
+
+
+def _clock(seconds):
+    milliseconds = round(1000 * seconds)
+    return f"{milliseconds // 3_600_000:02d}:{milliseconds // 60_000 % 60:02d}:{milliseconds // 1000 % 60:02d}.{milliseconds % 1000:03d}"
+
+
+def note_line(note, ids):
+    """A note for people: what, how often, and the first three utterances of it."""
+    if not ids:
+        return note
+    more = ", ..." if len(ids) > 3 else ""
+    return f"{len(ids)} utterance{'s' * (len(ids) > 1)} ({', '.join(ids[:3])}{more}): {note}"
