@@ -47,7 +47,12 @@ def load_checkpoint(folder, stages=None, glove=None):
                 f"{folder}: not finished ({stage} is not trained); go on with "
                 f"'python train.py --run {shlex.quote(str(folder))} --resume'"
             )
-    needed = [f"{stage}.weights.h5" for stage in stages or known]
-    check_files(folder, run, dict.fromkeys([*needed, *run.files]))
+    check_files(folder, run, run.files)
+
+    def file(name):
+        if name not in run.files:
+            check_files(folder, run, [name])  # says so
+        return folder / name
+
     backend.settle()
-    return system.recogniser(folder, run, tuple(stages or known), glove)
+    return system.recogniser(file, run, tuple(stages or known), glove)

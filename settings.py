@@ -119,6 +119,6 @@ def said_of(error, name_of="{}".format):
     place = ".".join(filter(None, (name_of(fault["loc"][0]), place))) + ": " if fault["loc"] else ""
     if fault["type"] == "value_error":
         return f"{place}{fault['ctx']['error']}"
-    found = "" if fault["type"] == "missing" else f", found {fault['input']!r:.60}"
+    found = "" if fault["type"] in ("missing", "json_invalid") else f", found {fault['input']!r:.60}"
     what = fault["msg"].replace("Input should be", "must be").replace("Field required", "is missing")
     return f"{place}{what[0].lower()}{what[1:]}{found}"

@@ -15,6 +15,8 @@ from settings import Settings, said_of
 from storage.files import InputError, read_json, read_text, sha256, write_json
 from storage.weights import ADVICE
 
+# Settings that runs of earlier versions do not have; what those runs did is the default.
+_LATER = {"split", "emotion", "members", "left_out"}
 _FILE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}")
 
 
@@ -73,7 +75,7 @@ class Run(_Part):
     """run.json. `context_length` is the corpus's longest dialog in utterances, `files` {name: SHA-256}."""
 
     format: Literal["mcaf-run"] = "mcaf-run"
-    format_version: Literal[1] = 1
+    format_version: Annotated[int, Field(ge=1, le=1)] = 1
     settings: Settings
     emotions: Annotated[tuple[str, ...], Field(min_length=2), AfterValidator(_different)]
     context_length: Annotated[int, Field(ge=1, le=100_000)]
@@ -108,7 +110,11 @@ def read_run(folder):
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
     if not is_there:
         raise InputError(f"{folder}: not a run folder (no run.json); train one with 'python train.py --run {folder}'")
-    return read_as(Run, path)
+    run = read_as(Run, path)
+    missing = sorted(set(Settings.model_fields) - _LATER - set(run.settings.model_fields_set))
+    if missing:
+        raise InputError(f"{path}: settings.{missing[0]}: is missing; {ADVICE}")
+    return run
 
 
 def read_as(schema, path):

@@ -108,11 +108,11 @@ class System(Protocol):
             InputError: the corpus lacks what the system reads.
         """
 
-    def recogniser(self, folder, run, stages, glove):
+    def recogniser(self, file, run, stages, glove):
         """The `Recogniser` of a run folder.
 
         Args:
-            folder: its path.
+            file: function from the name of a file in it, which must be one of those that run.json lists, to its path.
             run: `storage.runs.Run`.
             stages: names of the stages to load.
             glove: path of a GloVe file for words that training did not have, or None.

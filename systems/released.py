@@ -78,19 +78,19 @@ class DyadicFusion:
         }
         return {stage.name: builders[stage.name] for stage in self.stages(settings)}
 
-    def recogniser(self, folder, run, stages, glove):
+    def recogniser(self, file, run, stages, glove):
         vocabulary = scaler = None
         if "text" in stages:
-            vocabulary = read_words(folder / "vocabulary.json")
-            check_size(folder / "text.weights.h5", len(vocabulary), "words of vocabulary.json", WORD_DIM)
+            vocabulary = read_words(file("vocabulary.json"))
+            check_size(file("text.weights.h5"), len(vocabulary), "words of vocabulary.json", WORD_DIM)
         if "audio" in stages:
-            scaler = Scaler.from_json(folder / "scaler.json")
-            check_size(folder / "audio.weights.h5", len(scaler.names), "features of scaler.json", WORD_DIM)
+            scaler = Scaler.from_json(file("scaler.json"))
+            check_size(file("audio.weights.h5"), len(scaler.names), "features of scaler.json", WORD_DIM)
         sizes = (len(vocabulary or ()) + 1, len(scaler.names) if scaler else 0, len(run.emotions), run.context_length)
         builders = self.networks(run.settings, *sizes)
         networks = {name: builders[name]() for name in stages}
         for name, network in networks.items():
-            load_weights(network, folder / f"{name}.weights.h5")
+            load_weights(network, file(f"{name}.weights.h5"))
         return BranchRecogniser(run, networks, vocabulary, scaler)
 
 

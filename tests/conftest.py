@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"  # real data of the maintainers; tests that need it skip without
 
 
-LONGEST = ("test_training", "test_devices", "test_causal", "test_model")
+LONGEST = ("test_training", "test_causal", "test_model")
 
 
 def pytest_collection_modifyitems(items):
@@ -41,11 +41,11 @@ def shared():
     return SHARED
 
 
-def run_script(*arguments, env=None, **kwargs):
+def run_script(*arguments, env=None, cwd=ROOT, **kwargs):
     """Runs a script of the project as its user would; returns the finished process with its output as text."""
     command = [sys.executable, *map(str, arguments)]
     env = os.environ | (env or {})
-    return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=600, **kwargs)
+    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=600, **kwargs)
 
 
 @pytest.fixture(scope="session")

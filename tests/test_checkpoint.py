@@ -11,25 +11,20 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 import model
-from backend import Devices
-from checkpoint import Scaler, check_files, load_checkpoint, read_run, save_arrays, save_weights, weight_arrays
+from checkpoint import load_checkpoint
+from data.scaling import Scaler
+from settings import Settings
 from storage.files import InputError, sha256, write_json
-from train import (
-    Settings,
-    check_branches,
-    check_surroundings,
-    parse_arguments,
-    read_history,
-    software,
-    take_branch,
-    train,
-)
+from storage.runs import Run, check_files, read_history, read_run
+from storage.weights import save_arrays, save_weights, weight_arrays
+from systems import system_of
+from training.run import _surroundings, check_branches, check_surroundings, resume_run
 
 NAMES = ("pitch", "energy", "rate")
 RUN = {
     "format": "mcaf-run",
     "format_version": 1,
-    "settings": json.loads(json.dumps(Settings(modality="audio").__dict__)),
+    "settings": Settings(modality="audio").model_dump(mode="json"),
     "emotions": ["neutral", "angry"],
     "context_length": 9,
     "corpus": {
@@ -175,17 +170,17 @@ HOSTILE = {
         replaced(lambda file, name: file.create_dataset(name, (2,), h5py.string_dtype())), "the network needs float32"),
     "references": (
         replaced(lambda file, name: file.create_dataset(name, (2,), h5py.ref_dtype)), "the network needs float32"),
-    "no scaler": (lambda folder: (folder / "scaler.json").write_text("[]"), "'names' is missing"),
-    "names as text": (scaler(names="abc"), "'names' is missing or no list of str"),
-    "names as numbers": (scaler(names=[1, 2, 3]), "'names' is missing or no list of str"),
-    "numbers as text": (scaler(mean=["1", "2", "3"]), "'mean' is missing or no list"),
-    "true": (scaler(mean=[True] * 3), "'mean' is missing or no list"),
-    "lists": (scaler(mean=[[1.0]] * 3), "'mean' is missing or no list"),
-    "a number too large": (scaler(mean=[10**400] * 3), "too large"),
-    "no finite mean": (scaler(mean=[math.nan] * 3), "3 finite numbers"),
-    "no finite scale": (scaler(scale=[math.inf] * 3), "3 finite numbers"),
-    "scale zero": (scaler(scale=[0.0] * 3), "3 finite numbers"),
-    "too few": (scaler(scale=[1.0] * 2), "3 finite numbers"),
+    "no scaler": (lambda folder: (folder / "scaler.json").write_text("[]"), "scaler.json: "),
+    "names as text": (scaler(names="abc"), "scaler.json: names: "),
+    "names as numbers": (scaler(names=[1, 2, 3]), "scaler.json: names.0: "),
+    "numbers as text": (scaler(mean=["1", "2", "3"]), "scaler.json: mean.0: "),
+    "true": (scaler(mean=[True] * 3), "scaler.json: mean.0: "),
+    "lists": (scaler(mean=[[1.0]] * 3), "scaler.json: mean.0: "),
+    "a number too large": (scaler(mean=[10**400] * 3), "scaler.json: mean.0: must be a finite number"),
+    "no finite mean": (scaler(mean=[math.nan] * 3), "mean.0: must be a finite number"),
+    "no finite scale": (scaler(scale=[math.inf] * 3), "scale.0: must be a finite number"),
+    "scale zero": (scaler(scale=[0.0] * 3), "scale.0: must be greater than 0"),
+    "too few": (scaler(scale=[1.0] * 2), "must be 3 numbers each"),
     "a wide scaler": (
         scaler(names=["x"] * 90_000, mean=[0] * 90_000, scale=[1] * 90_000), "too small for the 90000 features"),
     "another width": (scaler(names=["x"] * 4, mean=[0] * 4, scale=[1] * 4), "the network needs float32"),
@@ -222,7 +217,7 @@ def test_a_vocabulary_larger_than_its_weights_is_refused_before_a_network_is_bui
 )
 def test_tricks_with_file_names_are_refused(folder, name):
     sealed(folder, files={name: "0" * 64})
-    refused(folder, "no name of a file in the folder")
+    refused(folder, "no name of a file in the folder" if name != "\ud800" else "run.json: invalid JSON")
 
 
 @pytest.mark.parametrize("name", sorted(RUN))
@@ -231,37 +226,54 @@ def test_fields_of_another_type_are_refused(tmp_path, name, value):
     content = RUN | {name: value}
     (tmp_path / "run.json").write_text(json.dumps(content))
     if (name, value) in (("glove", None), ("branches", None), ("branches", "x"), ("stages", {}), ("files", {})):
-        assert read_run(tmp_path) == content
+        assert read_run(tmp_path) == Run.model_validate_json(json.dumps(content))
     elif (name, value) != ("context_length", 7):
         with pytest.raises(InputError, match="run.json"):
             read_run(tmp_path)
 
 
+# Any whole number could be a session, and any name an emotion or a system.
+MAY_BE = [("dev_session", -1), ("test_session", -1), ("emotion", "x"), ("variant", "x")]
+
+
 @pytest.mark.parametrize("name", sorted(RUN["settings"]))
 @pytest.mark.parametrize("value", ["missing", None, "x", [], {}, [True], -1, math.inf, math.nan])
 def test_settings_that_train_could_not_give_are_refused(tmp_path, name, value):
+    """Runs of earlier versions lack a few; what they did is the default."""
     settings = RUN["settings"] | {name: value}
     if value == "missing":
         del settings[name]
     (tmp_path / "run.json").write_text(json.dumps(RUN | {"settings": settings}))
-    if value == "missing" and name in ("split", "emotion"):  # runs of earlier versions do not have these
-        assert read_run(tmp_path)["settings"] == RUN["settings"]
-    elif (name, value) not in (("dev_session", -1), ("test_session", -1), ("emotion", "x")):
+    if value == "missing" and name in ("split", "emotion", "members", "left_out"):
+        assert getattr(read_run(tmp_path).settings, name) == Settings.model_fields[name].default
+    elif (name, value) not in MAY_BE:
         with pytest.raises(InputError, match="run.json"):
             read_run(tmp_path)
 
 
+def test_an_unknown_system_or_stage_is_refused(folder):
+    sealed(folder, settings=RUN["settings"] | {"variant": "../x"})
+    with pytest.raises(InputError, match="variant '../x' is none of causal, paper, released"):
+        load_checkpoint(folder)
+    sealed(folder, stages=RUN["stages"] | {"fusion": RUN["stages"]["audio"]})
+    refused(folder, "'fusion', which is no stage of this run")
+
+
+def checked_branches(**changes):
+    """Compares a run with the given changes against the finished run that its "branches" name."""
+    run = Run.model_validate_json(json.dumps(RUN | {"stages": {}} | changes))
+    check_branches(run, system_of("released").stages(run.settings))
+
+
 def test_other_folders_branches_are_checked_too(folder):
     sealed(folder)
-    network, run = model.audio_branch(3, 2), RUN | {"branches": str(folder), "stages": {}}
-    check_branches(run, Settings(modality="audio"))
-    assert take_branch(folder, "audio", network)["taken_from"] == str(folder)
+    checked_branches(branches=str(folder))
     with open(folder / "audio.weights.h5", "ab") as file:
         file.write(b"x")
     with pytest.raises(InputError, match="audio.weights.h5: changed"):
-        check_branches(run, Settings(modality="audio"))
+        checked_branches(branches=str(folder))
     with pytest.raises(InputError, match="lists no SHA-256"):
-        check_files(folder, RUN, ["audio.weights.h5"])
+        check_files(folder, Run.model_validate_json(json.dumps(RUN)), ["audio.weights.h5"])
 
 
 def test_branches_may_have_been_trained_longer_or_faster_but_not_otherwise(folder):
@@ -269,24 +281,22 @@ def test_branches_may_have_been_trained_longer_or_faster_but_not_otherwise(folde
     sealed(folder)
 
     def with_settings(**changes):
-        return RUN | {"branches": str(folder), "stages": {}, "settings": RUN["settings"] | changes}
+        checked_branches(branches=str(folder), settings=RUN["settings"] | changes)
 
-    settings = Settings(modality="audio")
-    check_branches(with_settings(epochs=3, patience=2, learning_rate=0.5), settings)
+    with_settings(epochs=3, patience=2, learning_rate=0.5)
     for name, value in (("batch_size", 3), ("seed", 9), ("targets", "categorical")):
         with pytest.raises(InputError, match=f"was trained with {name} .*, this run has {value}"):
-            check_branches(with_settings(**{name: value}), settings)
+            with_settings(**{name: value})
 
 
 def test_a_run_goes_on_with_its_backend_alone(capsys):
     """Another one would compute other digits under the run.json of the first; what else differs is said."""
-    devices = Devices()
-    run = {**devices.describe(), "software": software()}
-    check_surroundings(run, devices, "runs/a")
+    run = Run.model_validate_json(json.dumps(RUN)).model_copy(update=_surroundings())
+    check_surroundings(run, "runs/a")
     assert capsys.readouterr().out == ""
     with pytest.raises(InputError, match="runs/a: was begun on another, .* set .* KERAS_BACKEND=another"):
-        check_surroundings(run | {"backend": "another"}, devices, "runs/a")
-    check_surroundings(run | {"software": {"keras": "2"}, "devices": ["cpu:0", "cpu:1"]}, devices, "runs/a")
+        check_surroundings(run.model_copy(update={"backend": "another"}), "runs/a")
+    check_surroundings(run.model_copy(update={"software": {"keras": "2"}, "devices": ("cpu:0", "cpu:1")}), "runs/a")
     said = capsys.readouterr().out.splitlines()
     assert [line.partition(" of")[0] for line in said] == ["note: devices", "note: software"]
 
@@ -299,9 +309,8 @@ def test_a_run_does_not_go_on_with_other_files(folder, tmp_path, changed):
         files[name] = RUN["corpus"] | {"path": str(tmp_path / name), "sha256": sha256(tmp_path / name)}
     sealed(folder, **files)
     (tmp_path / changed).write_text("other")
-    arguments, settings = parse_arguments(["--run", str(folder), "--resume"])
     with pytest.raises(InputError, match=f"{changed}: is not the file that the run began with"):
-        train(arguments, settings)
+        resume_run(folder)
 
 
 @pytest.mark.parametrize("content", ["", "stage\naudio\n", "a\naudio,x,1,1,1\n", "a\naudio,2,1,1,1\n", "\0", None])
@@ -309,7 +318,7 @@ def test_damaged_histories_are_refused(tmp_path, content):
     if content is not None:
         (tmp_path / "history.csv").write_text(content)
     with pytest.raises(InputError, match="history.csv"):
-        read_history(tmp_path, RUN)
+        read_history(tmp_path, Run.model_validate_json(json.dumps(RUN)))
 
 
 JSON = st.recursive(
@@ -352,8 +361,7 @@ def test_any_run_json_gives_a_sound_run_or_a_named_error(tmp_path_factory, conte
     except InputError as error:
         assert str(folder) in str(error)
         return
-    settings = Settings(**{name: run["settings"][name] for name in RUN["settings"]})
-    assert settings.modality in ("text+audio", "text", "audio") and settings.epochs > 0
-    assert len(set(run["emotions"])) > 1 and 1 <= run["context_length"] <= 100_000
-    assert isinstance(run["corpus"]["path"], str) and (run["glove"] is None or run["glove"]["path"] is not None)
-    assert all("/" not in name and isinstance(digest, str) for name, digest in run["files"].items())
+    assert run.settings.modality in ("text+audio", "text", "audio") and run.settings.epochs > 0
+    assert len(set(run.emotions)) > 1 and 1 <= run.context_length <= 100_000
+    assert isinstance(run.corpus.path, str) and (run.glove is None or run.glove.path is not None)
+    assert all("/" not in name and isinstance(digest, str) for name, digest in run.files.items())

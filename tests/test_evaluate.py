@@ -3,7 +3,6 @@
 On a run folder with untrained networks: what is tested does not depend on good predictions.
 """
 
-import argparse
 import csv
 import importlib.util
 import json
@@ -13,16 +12,13 @@ import numpy as np
 import pytest
 from test_model import write_released_file
 
-from training import backend
-import train
-from experiments.baselines import BC_LSTM_UNITS, bc_lstm, context_vectors
-from checkpoint import build_networks, load_checkpoint, save_weights
-from experiments.costs import forward_flops, trainable
+import surroundings
+from checkpoint import load_checkpoint
 from data.contexts import context_rows, dialog_contexts
 from data.corpus import dialog_slices, read_corpus, write_corpus
-from storage.files import InputError, sha256, write_json
-from evaluate import evaluate, explain
-from explain import correlation_layers, last_attention, learned_factors
+from data.task import Task
+from experiments.baselines import BC_LSTM_UNITS, bc_lstm, context_vectors
+from experiments.costs import forward_flops, trainable
 from model import (
     fusion_network,
     load_released_weights,
@@ -31,31 +27,51 @@ from model import (
     predict_tokens,
     vector_model,
 )
+from scoring import evaluation
+from settings import Settings
+from storage.files import InputError, sha256, write_json
+from storage.runs import StageSummary, write_run
+from storage.weights import save_weights
+from systems import system_of
+from systems.released import BranchRecogniser, _correlation_layers
+from training.backend import describe_device
+from training.run import _prepared
 
 
 def write_untrained_run(folder, corpus_path, **settings):
     """A run folder as train.py leaves it, with the first weights."""
-    settings = train.Settings(epochs=1, **settings)
-    prepared = train.prepare(corpus_path, None, settings)
-    arguments = argparse.Namespace(glove=None, branches=None)
-    run = train.describe_run(prepared, corpus_path, arguments, settings, backend.Devices())
+    settings = Settings(epochs=1, **settings)
+    system = system_of(settings.variant)
+    (work, _), run = _prepared(system, settings, corpus_path, None)
     folder.mkdir()
     keras.utils.set_random_seed(0)
-    files = {"vocabulary.json": prepared.vocabulary, "scaler.json": prepared.scaler and prepared.scaler.to_json()}
-    for name, content in files.items():
-        if content is not None:
-            write_json(folder / name, content)
-            run["files"][name] = sha256(folder / name)
-    num_words, num_features = len(prepared.vocabulary or ()) + 1, len(prepared.corpus.audio_names)
-    builders = build_networks(run["settings"], num_words, num_features, 10, run["context_length"])
-    for stage, build in builders.items():
-        network = build(prepared.words) if stage == "text" else build()
-        name = f"{stage}.weights.h5"
-        save_weights(network, folder / name)
-        run["files"][name] = sha256(folder / name)
-        run["stages"][stage] = {"epochs": 1, "best_epoch": 1, "best_dev_loss": 1.0, "seconds": 1.0}
-    write_json(folder / "run.json", json.loads(json.dumps(run)))
+    for name, content in work.files().items():
+        write_json(folder / name, content)
+        run.files[name] = sha256(folder / name)
+    for stage in system.stages(settings):
+        name = f"{stage.name}.weights.h5"
+        save_weights(work.network(stage), folder / name)
+        run.files[name] = sha256(folder / name)
+        run.stages[stage.name] = StageSummary(epochs=1, best_epoch=1, best_dev_loss=1.0, seconds=1.0)
+    write_run(folder, run)
     return folder
+
+
+def evaluate(run, corpus=None, out=None, released_weights=None, test=None):
+    """What evaluate.py does after its arguments are read."""
+    recogniser = load_checkpoint(run)
+    task = evaluation.task_of(recogniser, corpus, test)
+    return evaluation.evaluate(run, recogniser, task, describe_device(), out, released_weights)
+
+
+def explain(run, utterance, out=None):
+    recogniser = load_checkpoint(run)
+    return evaluation.explain(run, recogniser, evaluation.task_of(recogniser), utterance, out)
+
+
+def token_ids_of(corpus_path):
+    settings = Settings()
+    return system_of("released").work(Task.of(read_corpus(corpus_path), settings), None).ids
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +102,24 @@ def test_backends_that_cannot_run_are_named(name, error, monkeypatch):
     monkeypatch.setenv("KERAS_BACKEND", name)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=f"KERAS_BACKEND={name}: .*{error}"):
-        backend.start_quietly()
+        surroundings.check_backend()
+
+
+def test_any_part_of_another_corpus_can_be_scored(untrained, miniature, tmp_path):
+    """Session 2 alone, the others gone; then all of it; the tables do not speak of a class that is not there."""
+    corpus = read_corpus(miniature)
+    part = corpus.take(np.flatnonzero(corpus.session == 2))
+    write_corpus(tmp_path / "part.h5", part)
+    with pytest.raises(InputError, match="no utterance of session 1 .train. in the corpus, which has sessions .2."):
+        evaluate(untrained, tmp_path / "part.h5", tmp_path)
+    for test, name in ((2, "session 2"), ("all", "all utterances")):
+        printed = evaluate(untrained, tmp_path / "part.h5", tmp_path, test=test)
+        assert f"{name}; fusion, released" in printed and "majority  " not in printed
+        results = json.loads((tmp_path / "results.json").read_text())
+        assert results["num_utterances"] == np.count_nonzero((part.votes_external + part.votes_self).any(axis=1))
+        assert results["majority_accuracy"] is None and results["protocol"]["test"] == name
+    with pytest.raises(InputError, match="no utterance of session 7; it has 2"):
+        evaluate(untrained, tmp_path / "part.h5", tmp_path, test=7)
 
 
 def test_parts_of_the_test_session_add_up(untrained, miniature):
@@ -126,7 +159,7 @@ def test_released_weights_take_the_place_of_the_fusion_network(untrained, miniat
     recogniser, corpus = load_checkpoint(untrained), read_corpus(miniature)
     network = fusion_network("released")
     load_released_weights(network, path)
-    text_ids = train.prepare(miniature, None, train.Settings()).ids
+    text_ids = token_ids_of(miniature)
     text = predict_tokens(vector_model(recogniser.networks["text"]), text_ids)
     audio = predict_features(vector_model(recogniser.networks["audio"]), recogniser.scaler.transform(corpus.audio))
     test = np.flatnonzero((corpus.session == 4) & (corpus.votes_external + corpus.votes_self).any(axis=1))
@@ -150,11 +183,11 @@ def test_explained_scores_are_those_of_the_zero_padded_dialog(untrained, miniatu
     corpus, recogniser = read_corpus(miniature), load_checkpoint(untrained)
     rows = next(iter(dialog_slices(corpus.dialog_id).values()))
     context = corpus.take(slice(rows.start, rows.start + 3))
-    scores, num_padding = last_attention(recogniser, context)
-    length = recogniser.run["context_length"]
+    scores, num_padding = recogniser.last_attention(context)
+    length = recogniser.run.context_length
     assert num_padding == length - 3 and scores["text"].shape == (10, 4)
     network = recogniser.networks["fusion"]
-    ids = train.prepare(miniature, None, train.Settings()).ids[rows][:3]
+    ids = token_ids_of(miniature)[rows][:3]
     vectors = {
         "text": predict_tokens(vector_model(recogniser.networks["text"]), ids),
         "audio": predict_features(
@@ -163,7 +196,7 @@ def test_explained_scores_are_those_of_the_zero_padded_dialog(untrained, miniatu
     }
     padded = {name: np.pad(one, ((0, num_padding), (0, 0))) for name, one in vectors.items()}
     batch = context_rows([padded["audio"]], [padded["text"]], length)  # every row stands for itself
-    layer = correlation_layers(network)[-1]
+    layer = _correlation_layers(network)[-1]
     inputs = keras.Model(network.input, layer.input[:2]).predict_on_batch(batch)
     _, plain = layer([one[:1, :length] for one in inputs], return_scores=True)
     for name, one in zip(("audio", "text"), plain, strict=True):
@@ -181,10 +214,10 @@ def test_explain_writes_figures(untrained, miniature, tmp_path):
 
 
 def test_factors_by_kind():
-    shapes = {
-        factor: [tuple(layer["text"].shape) for layer in learned_factors(fusion_network("paper", factor=factor))]
-        for factor in ("shared", "per_view", "none")
-    }
+    shapes = {}
+    for factor in ("shared", "per_view", "none"):
+        recogniser = BranchRecogniser(None, {"fusion": fusion_network("paper", factor=factor)}, None, None)
+        shapes[factor] = [tuple(layer["text"].shape) for layer in recogniser.learned_factors()]
     assert shapes["shared"] == [(20, 20), (16, 16), (16, 16), (8, 8)] and shapes["none"] == []
     assert shapes["per_view"] == [(10, 20, 20), (8, 16, 16), (4, 16, 16), (4, 8, 8)]
 

@@ -10,18 +10,18 @@ from conftest import run_script
 
 from benchmarks.padded import padded_fusion, padded_text, zero_padded
 from data.contexts import context_rows, shuffled_batches, token_rows
-from storage.files import InputError
 from model import (
     audio_branch,
     fusion_network,
     load_released_weights,
     predict_contexts,
-    predict_dialogs,
     predict_features,
     predict_tokens,
     text_branch,
     vector_model,
 )
+from storage.files import InputError
+from systems.causal.network import causal_network, predict_dialogs
 
 LENGTH = 19  # rows of the padded references; short, for speed
 
@@ -120,7 +120,8 @@ import sys
 import keras
 import numpy as np
 from data.contexts import context_rows
-from model import fusion_network, predict_contexts, predict_dialogs
+from model import fusion_network, predict_contexts
+from systems.causal.network import causal_network, predict_dialogs
 
 given = np.load(sys.argv[1], allow_pickle=False)
 network = fusion_network(context_length=int(given["context_length"]))
@@ -129,10 +130,10 @@ audio, text = ([given[f"{name}_{i}"] for i in range(3)] for name in ("audio", "t
 predictions = predict_contexts(network, audio, text)
 network.compile("adam", "mse", jit_compile=keras.backend.backend() == "jax")  # step by step it is slow
 loss = network.train_on_batch(context_rows(audio, text, network.context_length), given["targets"])
-causal = fusion_network("causal", activation="softmax")
+causal = causal_network(200, 200, "shared", "sequential", 10)
 causal.set_weights([given[f"causal_{i}"] for i in range(len(causal.weights))])
-dialogs = [slice(0, len(audio[-1]))]
-answers = predict_dialogs(causal, audio[-1], text[-1], given["speaker"], dialogs)
+rows = {"audio": audio[-1], "text": text[-1], "speaker": given["speaker"]}
+answers = predict_dialogs(causal, rows, [slice(0, len(audio[-1]))])
 np.savez(sys.argv[2], predictions=predictions, loss=loss, answers=answers)
 """
 
@@ -147,7 +148,7 @@ def test_other_backends_agree(backend, tmp_path):
     targets = np.random.default_rng(1).dirichlet(np.ones(10), 3).astype("float32")
     given = {f"weight_{i}": weight for i, weight in enumerate(network.get_weights())}
     given |= {f"audio_{i}": rows for i, rows in enumerate(audio)} | {f"text_{i}": rows for i, rows in enumerate(text)}
-    causal = fusion_network("causal", activation="softmax")
+    causal = causal_network(200, 200, "shared", "sequential", 10)
     given |= {f"causal_{i}": weight for i, weight in enumerate(causal.get_weights())}
     given |= {"targets": targets, "context_length": LENGTH, "speaker": np.arange(LENGTH, dtype="int32") // 2 % 2}
     np.savez(tmp_path / "given.npz", **given)
@@ -158,7 +159,8 @@ def test_other_backends_agree(backend, tmp_path):
     network.compile("adam", "mse", jit_compile=False)
     loss = network.train_on_batch(context_rows(audio, text, LENGTH), targets)
     np.testing.assert_allclose(found["loss"], loss, rtol=1e-5)
-    answers = predict_dialogs(causal, audio[-1], text[-1], given["speaker"], [slice(0, LENGTH)])
+    rows = {"audio": audio[-1], "text": text[-1], "speaker": given["speaker"]}
+    answers = predict_dialogs(causal, rows, [slice(0, LENGTH)])
     np.testing.assert_allclose(found["answers"], answers, atol=1e-5)
 
 

@@ -54,19 +54,19 @@ class Causal:
     def work(self, task, glove):
         return _Work(task, glove)
 
-    def recogniser(self, folder, run, stages, glove):
+    def recogniser(self, file, run, stages, glove):
         sound = words = None
         if run.settings.modality != "text":
-            sound = Sound(Scaler.from_json(folder / "scaler.json"))
+            sound = Sound(Scaler.from_json(file("scaler.json")))
         if run.settings.modality != "audio":
-            vocabulary = read_words(folder / "vocabulary.json")
+            vocabulary = read_words(file("vocabulary.json"))
             sizes = {"vectors": (len(vocabulary), WORD_DIM), "mean": (WORD_DIM,), "scale": (WORD_DIM,)}
             types = {"vectors": "float32", "mean": "float64", "scale": "float64"}
-            arrays, _ = load_arrays(folder / "words.h5", {name: (sizes[name], types[name]) for name in sizes})
+            arrays, _ = load_arrays(file("words.h5"), {name: (sizes[name], types[name]) for name in sizes})
             words = Words(tuple(vocabulary), **arrays)
         networks = {stage: _network(run.settings, sound, words, len(run.emotions)) for stage in stages}
         for stage, network in networks.items():
-            load_weights(network, folder / f"{stage}.weights.h5")
+            load_weights(network, file(f"{stage}.weights.h5"))
         return CausalRecogniser(run, networks, sound, words, glove)
 
 

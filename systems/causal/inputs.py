@@ -50,7 +50,7 @@ def with_distances(features, speaker, dialogs):
         (N, 2 A) float32.
     """
     heard = ~np.isnan(features).any(axis=1)
-    features = np.nan_to_num(np.clip(features, -LARGEST_FEATURE, LARGEST_FEATURE))
+    features = np.where(heard[:, None], np.clip(features, -LARGEST_FEATURE, LARGEST_FEATURE), 0)
     distances = np.zeros_like(features)
     for rows in dialogs:
         for one in np.unique(speaker[rows]):

@@ -13,7 +13,8 @@ from pathlib import Path
 import keras
 
 import train
-from data import files
+from storage import files
+from surroundings import run_program
 
 
 def kill_at(number):
@@ -57,7 +58,7 @@ def main():
         files.os.fsync = killed_fsync
     else:
         files.os.replace = killed_replace
-    train.main()
+    run_program(train.main, "interrupted")
 
 
 if __name__ == "__main__":

@@ -1,15 +1,20 @@
 """Training a small network: stops at every step, damaged and hostile states, numbers that go wrong."""
 
-import json
-from dataclasses import asdict, replace
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import keras
 import numpy as np
 import pytest
 
-from checkpoint import load_weights, save_arrays, weight_arrays
 from storage.files import InputError
-from training.loop import Progress, Recipe, StageData, StageState, Stopped, _digest, fit
+from storage.weights import load_weights, save_arrays, weight_arrays
+from systems.base import Recipe, Stage, StageData
+from training.loop import Stopped, averaged_weights, begin, fit
+from training.run import locked
+from training.state import Progress, StageState, _digest
 
 RECIPE = Recipe(learning_rate=1e-2, loss="mse", epochs=3, patience=0, batch_size=4, seed=5)
 
@@ -22,16 +27,27 @@ def small_network():
 
 
 def small_data(network, features=None):
+    """(`StageData` of 8 utterances, what `fit` reads of the task, whose dev utterances are the last 4 of 10)."""
     random = np.random.default_rng(0)
     features = random.normal(size=(10, 3)).astype("float32") if features is None else features
     shares = np.eye(2, dtype="float32")[random.integers(0, 2, 10)]
     names = np.array([f"utterance_{number}" for number in range(10)], object)
-    return StageData(
+    corpus = SimpleNamespace(utterance_id=names)
+    emotions = ("neutral", "angry")
+    task = SimpleNamespace(corpus=corpus, targets=shares, shares=shares, dev=np.arange(6, 10), emotions=emotions)
+    data = StageData(
         names[:8],
-        lambda chosen: (features[:8][chosen], shares[:8][chosen]),
+        lambda chosen, order: (features[:8][chosen], shares[:8][chosen]),
         lambda: network.predict_on_batch(features[6:]),
-        names[6:], shares[6:], shares[6:], ("neutral", "angry"),
-    )  # fmt: skip
+    )
+    return data, task
+
+
+def fit_text(folder, network, stop, recipe=RECIPE, features=None):
+    """`fit` of a stage named "text" in a folder."""
+    Path(folder).mkdir(exist_ok=True)
+    with locked(Path(folder)) as run_folder:
+        return fit(Stage("text", recipe, 0), network, *small_data(network, features), run_folder, [], stop)
 
 
 def trained(folder, stop=lambda: None, settings=RECIPE, features=None):
@@ -39,7 +55,7 @@ def trained(folder, stop=lambda: None, settings=RECIPE, features=None):
     for _ in range(20):
         network = small_network()
         try:
-            summary, rows = fit("text", network, small_data(network, features), settings, folder, [], stop)
+            summary, rows = fit_text(folder, network, stop, settings, features)
         except Stopped:
             continue
         return weight_arrays(network), rows, {name: summary[name] for name in ("epochs", "best_epoch", "best_dev_loss")}
@@ -60,9 +76,7 @@ def whole(tmp_path_factory):
 
 def test_averaged_weights_survive_stops_too(tmp_path):
     """The recipe of the causal fusion; its kept weights are the running mean of three epochs of two steps."""
-    recipe = replace(RECIPE, weight_decay=0.1, clipnorm=1.0, averaging=0.5, keep_last=True)
-    (tmp_path / "whole").mkdir()
-    (tmp_path / "stopped").mkdir()
+    recipe = replace(RECIPE, weight_decay=0.1, clipnorm=1.0, averaging=0.5)
     whole = trained(tmp_path / "whole", settings=recipe)
     steps = iter(range(1, 100))
     assert_same(
@@ -72,22 +86,27 @@ def test_averaged_weights_survive_stops_too(tmp_path):
 
 def test_averaging_by_hand(tmp_path):
     """One step an epoch: the mean starts at the weights after the first step, then halves the way to each next."""
-    recipe = replace(RECIPE, batch_size=8, keep_last=True)
     steps = []
-    for epochs in (1, 2, 3):
-        folder = tmp_path / str(epochs)
-        folder.mkdir()
-        steps.append(trained(folder, settings=replace(recipe, epochs=epochs))[0]["emotions.kernel"])
-    (tmp_path / "mean").mkdir()
-    mean = trained(tmp_path / "mean", settings=replace(recipe, averaging=0.5))[0]["emotions.kernel"]
+    for averaging in (None, 0.5):
+        network = small_network()
+        data, _ = small_data(network)
+        recipe = replace(RECIPE, batch_size=8, averaging=averaging)
+        begin(network, recipe)
+        for _ in range(3):
+            network.train_on_batch(*data.batch(np.arange(8), None))
+            steps.append(np.array(network.get_layer("emotions").kernel))
+    with averaged_weights(network, recipe):
+        mean = np.array(network.get_layer("emotions").kernel)
+    np.testing.assert_array_equal(steps[:3], steps[3:])  # training itself goes its way
     np.testing.assert_allclose(mean, steps[0] / 4 + steps[1] / 4 + steps[2] / 2, atol=1e-6)
+    np.testing.assert_array_equal(network.get_layer("emotions").kernel, steps[2])
 
 
 def test_a_step_that_is_traced_once_trains_the_same(tmp_path, monkeypatch):
     """Byte for byte as Keras's own step, with an odd last batch."""
     recipe = replace(RECIPE, batch_size=3)
     traced_once = trained(tmp_path / "once", settings=recipe)
-    monkeypatch.setattr("backend.trace_once", lambda network: None)
+    monkeypatch.setattr("training.loop.trace_once", lambda network: None)
     assert_same(trained(tmp_path / "as often as Keras does", settings=recipe), traced_once)
 
 
@@ -100,7 +119,7 @@ def test_a_lost_state_falls_back_to_the_other(tmp_path, capsys, whole, lost, how
     for _ in range(3):
         with pytest.raises(Stopped):
             network = small_network()
-            fit("text", network, small_data(network), RECIPE, tmp_path, [], lambda: 2)
+            fit_text(tmp_path, network, lambda: 2)
     path = tmp_path / f"text.state-{lost}.h5"
     content = path.read_bytes()
     path.unlink()
@@ -144,7 +163,7 @@ def test_hostile_progress_is_left_aside(tmp_path, capsys, text):
     assert "damaged state text.state-0.h5 left aside" in capsys.readouterr().err
 
 
-GOOD = json.dumps(asdict(Progress()))
+GOOD = Progress().model_dump_json()
 HOSTILE_STATES = {
     "not a number": lambda arrays: arrays["network.000"].fill(np.nan),
     "another shape": lambda arrays: arrays.update({"network.000": np.zeros((1, 1), "float32")}),
@@ -178,7 +197,7 @@ def test_numbers_gone_wrong_keep_the_best_weights(tmp_path):
     for _ in range(2):  # going on without mending anything meets the same
         network = small_network()
         with pytest.raises(InputError, match=message) as caught:
-            fit("text", network, small_data(network, features), RECIPE, tmp_path, [], lambda: None)
+            fit_text(tmp_path, network, lambda: None, features=features)
     path = tmp_path / "text.weights.h5"
     assert f"best epoch before, 1, are kept in {path}" in str(caught.value)
     fresh = small_network()
@@ -194,3 +213,30 @@ def test_a_dev_prediction_that_is_no_number_names_its_utterance(tmp_path):
         InputError, match="text, epoch 1: the prediction is no number on the utterances utterance_9; no"
     ):
         trained(tmp_path, features=features)
+
+
+def test_nothing_is_written_where_the_folder_was_removed(tmp_path):
+    """Removed, and even made anew, in the middle of an epoch: an error, and no half a run in a new folder."""
+    for again in (False, True):
+        folder = tmp_path / "run"
+        folder.mkdir()
+
+        def remove(folder=folder, again=again):
+            shutil.rmtree(folder, ignore_errors=True)
+            if again:
+                folder.mkdir(exist_ok=True)
+
+        with pytest.raises(InputError, match="run: was removed while the run was at work in it"):
+            fit_text(folder, small_network(), remove)
+        assert folder.exists() is again and not (again and any(folder.iterdir()))
+        if again:
+            folder.rmdir()
+
+
+def test_dev_utterances_without_a_majority_have_a_loss_and_no_accuracy(tmp_path):
+    network = small_network()
+    data, task = small_data(network)
+    task.shares = np.full_like(task.shares, 0.5)
+    with locked(tmp_path) as folder:
+        summary, rows = fit(Stage("text", RECIPE, 0), network, data, task, folder, [], lambda: None)
+    assert summary["epochs"] == 3 and all(row[-1] is None and row[-2] > 0 for row in rows)

@@ -17,12 +17,13 @@ import numpy as np
 import pytest
 from conftest import ROOT, run_script
 
+from checkpoint import load_checkpoint
 from data.corpus import read_corpus
-from storage.files import InputError, sha256
 from data.labels import EMOTIONS, split_sessions, vote_shares
-from evaluate import score_epochs
+from scoring.evaluation import score_epochs, task_of
 from scoring.metrics import confusion_matrix, scores
-from train import refuse_existing
+from storage.files import InputError, sha256
+from training.run import refuse_existing
 
 # Those that train.py takes for the miniature corpus by itself, but fewer epochs.
 SETTINGS = ("--epochs", 8, "--batch-size", 16, "--learning-rate", 1e-3, "--keep-epochs")
@@ -101,12 +102,13 @@ def test_epochs_of_another_run_are_refused(trained, tmp_path):
     copy = tmp_path / "run"
     shutil.copytree(trained, copy)
     best = json.loads((copy / "run.json").read_text())["stages"]["fusion"]["best_epoch"]
+    recogniser = load_checkpoint(copy)
     shutil.copyfile(copy / "epochs" / f"{best % 8 + 1:03d}.weights.h5", copy / "epochs" / f"{best:03d}.weights.h5")
     with pytest.raises(InputError, match=f"{best:03d}.weights.h5: is not what the run has kept"):
-        score_epochs(copy)
+        score_epochs(copy, recogniser, task_of(recogniser))
     shutil.rmtree(copy / "epochs")
     with pytest.raises(InputError, match="no epochs were kept; train it with train.py --keep-epochs"):
-        score_epochs(copy)
+        score_epochs(copy, recogniser, task_of(recogniser))
 
 
 def read_predictions(path):
@@ -152,7 +154,9 @@ def end_of(process):
 
 def killed(folder, kind, number, *arguments):
     """Runs train.py until tests/killed.py kills it, or to its end; returns the finished process."""
-    return run_script("tests/training/killed.py", kind, number, "--run", folder, *arguments, env={"PYTHONPATH": str(ROOT)})
+    return run_script(
+        "tests/training/killed.py", kind, number, "--run", folder, *arguments, env={"PYTHONPATH": str(ROOT)}
+    )
 
 
 def small_files():
@@ -277,8 +281,8 @@ def test_not_a_number_names_the_batch_and_keeps_the_state(tmp_path, miniature):
     [
         (("--modality", "text", "--factor", "none"), "no correlation factor"),
         (("--modality", "audio", "--no-context"), "no context"),
-        (("--epochs", "0"), "--epochs must be positive"),
-        (("--learning-rate", "inf"), "--learning-rate must be positive"),
+        (("--epochs", "0"), "--epochs: must be greater than 0"),
+        (("--learning-rate", "inf"), "--learning-rate: must be a finite number"),
         (("--resume", "--seed", "1"), "--resume goes with --run"),
         (("--corpus", "absent.h5"), "absent.h5: no such file"),
         (("--dev-session", "4"), "session 4 is in more than one"),
@@ -324,7 +328,7 @@ def test_changed_checkpoint_is_refused(trained, tmp_path):
     assert done.returncode == 2 and "audio.weights.h5: changed" in done.stderr and "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("script", ["train.py", "evaluate.py", "reproduce.py", "costs.py", "baselines.py"])
+@pytest.mark.parametrize("script", ["train.py", "evaluate.py", "reproduce.py", "predict.py"])
 def test_help_imports_no_framework(script):
     code = (
         "import runpy, sys; sys.argv = ['x', '--help']\n"
