@@ -1,6 +1,7 @@
 """Transcripts to token ids, and GloVe vectors for them (paper, section 4.2: 50 tokens, GloVe 6B, 200-d, trainable)."""
 
 import re
+import unicodedata
 
 import numpy as np
 
@@ -11,20 +12,35 @@ WORD_DIM = 200
 _LONGEST_LINE = 100_000  # bytes of a GloVe line; 200 numbers take about 2,000
 PADDING_ID = 0  # also every unknown word (released code)
 
-# Letters and digits of any script make words. An apostrophe vanishes ("don't" and "dont" are one word, as in corpora
-# stored without punctuation); every other mark and space ends a word.
-_APOSTROPHES = re.compile(r"['\u2018\u2019`\u00b4]")
+# Letters, digits and their marks make words, in any script. An apostrophe vanishes ("don't" and "dont" are one word, as
+# in corpora stored without punctuation), and so does what nobody sees (soft hyphen, direction marks, the style of an
+# emoji); every other mark and space ends a word.
+_VANISHING = re.compile(
+    "['\u2018\u2019\u02bc\uff07`\u00b4\u00ad\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ufe00-\ufe0f\U000e0100-\U000e01ef]"
+)
+_JOINERS = "\u200c\u200d"  # inside words of Persian and Hindi
 _WORD = re.compile(r"[^\W_]+")
+_LEADING = re.compile(r"^[\W_]+")  # marks without a letter
 _NUMBERS = re.compile(r"[-+.0-9eE ]+")  # float() takes more: "1_0", digits of other scripts
 
 
 def tokenize(transcript):
     """Lower-case words without punctuation.
 
+    Text is in Unicode's composed form (NFC), so that the two ways to write "\u00e9" are one.
+
     >>> tokenize("Well, I don't KNOW -- ask Ma'am!")
     ['well', 'i', 'dont', 'know', 'ask', 'maam']
     """
-    return _WORD.findall(_APOSTROPHES.sub("", transcript.lower()))
+    text = unicodedata.normalize("NFC", transcript).lower().replace("i\u0307", "i")  # what Python makes of \u0130
+    text = _VANISHING.sub("", text)
+    if text.isascii():
+        return _WORD.findall(text)
+    text = "".join(
+        one if one.isalnum() or one in _JOINERS or unicodedata.category(one) in ("Mn", "Mc") else " " for one in text
+    )
+    words = (_LEADING.sub("", word).rstrip(_JOINERS) for word in text.split())
+    return [word for word in words if word]
 
 
 def build_vocabulary(transcripts):

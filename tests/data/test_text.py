@@ -1,10 +1,13 @@
 """Tokens, ids and GloVe vectors by hand, and GloVe files that are damaged or are of another width."""
 
+import re
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from data.corpus import read_corpus
 from data.text import build_vocabulary, read_glove, token_ids, tokenize, word_matrix
 from storage.files import InputError
 
@@ -13,6 +16,41 @@ def test_words_without_punctuation():
     assert tokenize("Well, I don't KNOW -- ask Ma\u2019am!") == ["well", "i", "dont", "know", "ask", "maam"]
     assert tokenize("[LAUGHTER] 2-3 caf\u00e9s_yes...") == ["laughter", "2", "3", "caf\u00e9s", "yes"]
     assert tokenize(" ?! ") == []
+
+
+@pytest.mark.parametrize(
+    ("transcript", "words"),
+    [
+        ("हिन्दी में, बात!", ["हिन्दी", "में", "बात"]),
+        ("de\u0301ja\u0300 vu", ["d\u00e9j\u00e0", "vu"]),  # decomposed, as macOS writes it
+        ("สวัสดี ครับ", ["สวัสดี", "ครับ"]),
+        ("வணக்கம் বাংলা", ["வணக்கம்", "বাংলা"]),
+        ("שָׁלוֹם اَلسَّلامُ", ["שָׁלוֹם", "اَلسَّلامُ"]),
+        ("\u0130stanbul'da", ["istanbulda"]),
+        (
+            "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645\u200c",
+            ["\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645"],
+        ),
+        ("\u2764\ufe0f 1\ufe0f\u20e3 co\u00adop \u200fa\u200bb don\u02bct", ["1", "coop", "a", "b", "dont"]),
+        ("\u0301 \u0301x \u200d", ["x"]),
+    ],
+)
+def test_marks_belong_to_their_word(transcript, words):
+    assert tokenize(transcript) == words
+
+
+@pytest.mark.fuzz
+@given(st.text())
+def test_any_text_gives_words_that_stay_words(transcript):
+    for word in tokenize(transcript):
+        assert tokenize(word) == [word] and any(one.isalnum() for one in word)
+
+
+def test_the_words_of_iemocap_are_those_of_the_first_release(shared):
+    """Their ids are in the published checkpoints."""
+    lines = read_corpus(shared / "iemocap" / "iemocap.h5").transcript
+    plain = [re.findall(r"[^\W_]+", re.sub(r"['\u2018\u2019`\u00b4]", "", line.lower())) for line in lines]
+    assert [tokenize(line) for line in lines] == plain
 
 
 def test_ids_are_cut_and_padded_at_the_end():
