@@ -1,4 +1,4 @@
-"""Tables of results over several seeds: the paper's number, ours, and how sure we are of it.
+"""Scores over several seeds: the paper's number, ours, and how sure we are of it.
 
 Two kinds of doubt are kept apart. The standard deviation is over seeds (other initial weights and data order). The
 95 % interval is over *dialogs*: utterances of one dialog share speakers and subject, so whole dialogs of the test
@@ -8,29 +8,65 @@ anew. All systems are scored on the same draws, so that differences between syst
 Letters of the shapes: S seeds, N test utterances, G dialogs, B bootstrap draws, M scores, C emotions.
 """
 
+import csv
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
 
-from storage.files import InputError, write_csv, write_text
 from scoring.metrics import GROUPS, agreement_levels, average_precision, confusion_matrix, group_recalls, scores
+from storage.files import write_csv
 
 NUM_DRAWS = 2000
-SCORES = ("accuracy", "weighted F1", *GROUPS)  # of Tables 1 and 3, in percent, 9 classes
-ANSWER_SCORES = ("accuracy", "weighted F1", "UA", "MSE x 1000")  # of the causal variant's table
-CSV_HEADER = ["system", "score", "paper", "seeds", "mean", "sd", "low", "high"]
-CSV_HEADER += ["full_minus_this", "difference_low", "difference_high", "p"]
-END = "<!-- end -->"  # of a table in a page that is otherwise written by hand
 
 
 @dataclass(frozen=True)
-class System:
-    """One system's M scores in percent: `paper` ("" where there is none), `per_seed` (S, M), `draws` (B, M)."""
+class Scored:
+    """A row of a table with its M scores in percent: `paper` (M or fewer), `per_seed` (S, M), `draws` (B, M)."""
 
     name: str
     paper: tuple
     per_seed: np.ndarray
     draws: np.ndarray
+
+
+@dataclass(frozen=True)
+class Row:
+    """One score of a row of a table, as CSV files have it; None for what is not there.
+
+    `full_minus_this` is the paired difference to the row that the table compares with, with its interval and p value.
+    """
+
+    system: str
+    score: str
+    paper: float | None = None
+    seeds: int | None = None
+    mean: float | None = None
+    sd: float | None = None
+    low: float | None = None
+    high: float | None = None
+    full_minus_this: float | None = None
+    difference_low: float | None = None
+    difference_high: float | None = None
+    p: float | None = None
+
+
+def write_rows(path, rows):
+    """Writes `Row`s as CSV with all digits."""
+    names = [field.name for field in dataclasses.fields(Row)]
+    write_csv(path, names, [["" if value is None else value for value in dataclasses.astuple(row)] for row in rows])
+
+
+def read_rows(path):
+    """The `Row`s of `write_rows`."""
+    with open(path, encoding="utf-8", newline="") as file:
+        return [Row(**{name: _read(name, cell) for name, cell in line.items()}) for line in csv.DictReader(file)]
+
+
+def _read(name, cell):
+    if name in ("system", "score"):
+        return cell
+    return None if cell == "" else int(cell) if name == "seeds" else float(cell)
 
 
 def dialog_draws(dialog_id, num_draws=NUM_DRAWS, seed=0):
@@ -49,94 +85,101 @@ def dialog_draws(dialog_id, num_draws=NUM_DRAWS, seed=0):
     return counts, dialog
 
 
-def headline(matrix, emotions):
-    """The M scores of Table 3 in percent from a (C, C) confusion matrix, without 'other'; NaN without support."""
-    result = _nine_classes(matrix, emotions)
-    if result is None:
-        return np.full(len(SCORES), np.nan)
-    recalls = group_recalls(matrix, list(emotions)).values()
-    values = [result["accuracy"], result["weighted_f1"], *(np.nan if r is None else r for r in recalls)]
-    return 100 * np.array(values, "float64")
+# {kind of table: its scores}; in percent over the classes without 'other', but for the squared error, over all.
+SCORES = {
+    "accuracy": ("accuracy", "weighted F1"),
+    "groups": ("accuracy", "weighted F1", *GROUPS),
+    "answers": ("accuracy", "weighted F1", "UA", "MSE x 1000"),
+    "precision": ("average precision",),
+}
 
 
-def answer_scores(matrix, emotions):
-    """Accuracy, weighted F1 and unweighted accuracy in percent, else as `headline`."""
-    result = _nine_classes(matrix, emotions)
-    if result is None:
-        return np.full(3, np.nan)
-    return 100 * np.array([result[name] for name in ("accuracy", "weighted_f1", "unweighted_accuracy")], "float64")
+def percentages(matrix, emotions):
+    """{score: percent} of a (C, C) confusion matrix, without 'other'; NaN without support."""
+    found = dict.fromkeys(("accuracy", "weighted F1", "UA", *GROUPS), np.nan)
+    if any(matrix[i].any() for i, name in enumerate(emotions) if name != "other"):
+        result = scores(matrix, emotions, without=("other",))
+        found |= {"accuracy": result["accuracy"], "weighted F1": result["weighted_f1"]}
+        found |= {"UA": result["unweighted_accuracy"], **group_recalls(matrix, list(emotions))}
+    return {name: np.nan if value is None else 100 * value for name, value in found.items()}
 
 
-def _nine_classes(matrix, emotions):
-    """`metrics.scores` without 'other'; None where no utterance of another class is left."""
-    if not any(matrix[i].any() for i, name in enumerate(emotions) if name != "other"):
-        return None
-    return scores(matrix, emotions, without=("other",))
-
-
-def recognition(name, paper, shares, predictions, draws, emotions, scored=headline):
-    """A system of Tables 1 and 3, or with `scored=answer_scores` of the table of the causal variant.
+def recognition(name, paper, task, predictions, draws, kind):
+    """A row of a table of recognition.
 
     Args:
-        name: of the system.
-        paper: its M scores in the paper, or fewer.
-        shares: (N, C) vote shares.
+        name: of the row.
+        paper: its scores in the paper, M or fewer.
+        task: `data.task.Task` of N test utterances.
         predictions: S arrays (N, C), one per seed.
         draws: of `dialog_draws`.
-        emotions: the C names.
-        scored: function of a confusion matrix and the emotions that gives the M scores.
+        kind: key of `SCORES`.
 
     Returns:
-        `System`.
+        `Scored`.
     """
-    counts, dialog = draws
+    (counts, dialog), shares = draws, task.shares[task.test]
+    names = [one for one in SCORES[kind] if one != "MSE x 1000"]
+
+    def of(matrix):
+        found = percentages(matrix, task.emotions)
+        return [found[one] for one in names]
+
     per_seed, drawn = [], []
     for prediction in predictions:
         matrices = np.stack(
             [confusion_matrix(shares[dialog == g], prediction[dialog == g]) for g in range(counts.shape[1])]
         )  # (G, C, C)
-        per_seed.append(scored(matrices.sum(axis=0), emotions))
-        drawn.append([scored(matrix, emotions) for matrix in np.einsum("bg,gij->bij", counts, matrices)])
-    return System(name, paper, np.array(per_seed), np.mean(drawn, axis=0))
+        per_seed.append(of(matrices.sum(axis=0)))
+        drawn.append([of(matrix) for matrix in np.einsum("bg,gij->bij", counts, matrices)])
+    found = Scored(name, tuple(paper), np.array(per_seed), np.mean(drawn, axis=0))
+    return found if len(names) == len(SCORES[kind]) else _with_squared_error(found, shares, predictions, draws)
 
 
-def with_squared_error(system, shares, predictions, draws):
-    """The system with one more score, the mean squared error over all utterances and emotions, times 1000."""
+def _with_squared_error(scored, shares, predictions, draws):
+    """The row with one more score, the mean squared error over all utterances and emotions, times 1000."""
     counts, dialog = draws
     sizes = np.bincount(dialog, minlength=counts.shape[1])
     errors = [1000 * np.square(prediction - shares).mean(axis=1) for prediction in predictions]
     sums = np.array([np.bincount(dialog, error, counts.shape[1]) for error in errors])  # (S, G)
     per_seed = np.array([[error.mean()] for error in errors])
     drawn = (counts @ sums.T / (counts @ sizes)[:, None]).mean(axis=1, keepdims=True)  # (B, 1)
-    return System(system.name, system.paper, np.hstack([system.per_seed, per_seed]), np.hstack([system.draws, drawn]))
+    return Scored(scored.name, scored.paper, np.hstack([scored.per_seed, per_seed]), np.hstack([scored.draws, drawn]))
 
 
-def disagreement_systems(paper, shares, predictions, draws, emotions):
-    """Table 5: one `System` of one score per emotion, average precision on the tied utterances, and their mean.
+def disagreement(paper, task, predictions, draws):
+    """Table 5: a `Scored` of one score per emotion, average precision on the tied utterances, and their mean.
 
     Args:
-        paper: the C + 1 published values.
-        shares, predictions, draws, emotions: as for `recognition`.
+        paper: {emotion, or "mean": percent}.
+        task, predictions, draws: as for `recognition`.
     """
-    counts, dialog = draws
+    (counts, dialog), shares = draws, task.shares[task.test]
     tied = agreement_levels(shares)["tie"]
     present = shares[tied] > 0
     known = present.any(axis=0)
     weights = counts[:, dialog[tied]]  # (B, n)
-    per_seed = np.full((len(predictions), len(emotions)), np.nan)
-    drawn = np.full((len(predictions), len(weights), len(emotions)), np.nan)
+    per_seed = np.full((len(predictions), shares.shape[1]), np.nan)
+    drawn = np.full((len(predictions), len(weights), shares.shape[1]), np.nan)
     for s, prediction in enumerate(predictions):
         for c in np.flatnonzero(known):
             per_seed[s, c] = 100 * average_precision(present[:, c], prediction[tied, c])
             drawn[s, :, c] = 100 * average_precision(present[:, c], prediction[tied, c], weights)
-    systems = [
-        System(name, (paper[c],), per_seed[:, c : c + 1], drawn.mean(axis=0)[:, c : c + 1])
-        for c, name in enumerate(emotions)
-    ]
+    columns = [(name, per_seed[:, c], drawn.mean(axis=0)[:, c]) for c, name in enumerate(task.emotions)]
     if known.any():
-        mean, mean_drawn = np.nanmean(per_seed[:, known], axis=1), np.nanmean(drawn[:, :, known], axis=(0, 2))
-        systems.append(System("mean", (paper[-1],), mean[:, None], mean_drawn[:, None]))
-    return systems
+        columns.append(("mean", np.nanmean(per_seed[:, known], axis=1), np.nanmean(drawn[:, :, known], axis=(0, 2))))
+    return [
+        Scored(name, (paper[name],) if name in paper else (), each[:, None], all_draws[:, None])
+        for name, each, all_draws in columns
+    ]
+
+
+def mean_of(name, rows):
+    """The mean of several `Scored` of independent test sessions, drawn independently."""
+    per_seed = [row.per_seed for row in rows]
+    if len({len(one) for one in per_seed}) > 1:  # unfinished: the mean of each one's mean has no deviation
+        per_seed = [one.mean(axis=0, keepdims=True) for one in per_seed]
+    return Scored(name, (), np.mean(per_seed, axis=0), np.mean([row.draws for row in rows], axis=0))
 
 
 def interval(draws):
@@ -146,7 +189,7 @@ def interval(draws):
 
 
 def difference(full, other):
-    """Paired difference of two systems' draws of one score.
+    """Paired difference of two rows' draws of one score.
 
     Args:
         full: (B,) draws.
@@ -163,113 +206,30 @@ def difference(full, other):
     return interval(gain), float(min(1, max(2 * rarer, 1 / len(gain))))
 
 
-def system_rows(systems, score_names=SCORES, full=None):
-    """CSV rows (`CSV_HEADER`) of the systems, one per system and score.
+def rows_of(scored, kind, base=None):
+    """The `Row`s of a table, one per `Scored` and score.
 
     Args:
-        systems: list of `System`.
-        score_names: M names.
-        full: the `System` that the others are compared with, or None.
+        scored: list of `Scored`.
+        kind: key of `SCORES`.
+        base: name of the one that the others are compared with, or None.
     """
+    full = next((one for one in scored if one.name == base), None)
     rows = []
-    for system in systems:
-        for m, score in enumerate(score_names):
-            values = system.per_seed[:, m]
-            low, high = interval(system.draws[:, m]) or ("", "")
-            paper = system.paper[m] if m < len(system.paper) else ""
-            mean = float(values.mean()) if np.isfinite(values).all() else ""
-            deviation = float(values.std(ddof=1)) if len(values) > 1 and mean != "" else ""
-            row = [system.name, score, paper, len(values), mean, deviation, low, high, "", "", "", ""]
-            if full is not None and system is not full and mean != "":
-                ends, p = difference(full.draws[:, m], system.draws[:, m])
-                row[8:] = [float(full.per_seed[:, m].mean() - mean), *(ends or ("", "")), "" if p is None else p]
+    for one in scored:
+        for m, name in enumerate(SCORES[kind]):
+            values = one.per_seed[:, m]
+            low, high = interval(one.draws[:, m]) or (None, None)
+            row = Row(one.name, name, one.paper[m] if m < len(one.paper) else None, len(values), low=low, high=high)
+            if np.isfinite(values).all():
+                sd = float(values.std(ddof=1)) if len(values) > 1 else None
+                row = dataclasses.replace(row, mean=float(values.mean()), sd=sd)
+                if full is not None and one is not full:
+                    ends, p = difference(full.draws[:, m], one.draws[:, m])
+                    gain = float(full.per_seed[:, m].mean() - values.mean())
+                    lower, upper = ends or (None, None)
+                    row = dataclasses.replace(
+                        row, full_minus_this=gain, difference_low=lower, difference_high=upper, p=p
+                    )
             rows.append(row)
     return rows
-
-
-def markdown_rows(rows):
-    """Rows of `system_rows` as two Markdown tables: the scores, and the differences to the full model, if any."""
-    names = list(dict.fromkeys(row[1] for row in rows))
-    systems = list(dict.fromkeys(row[0] for row in rows))
-    cell = {(row[0], row[1]): row for row in rows}
-    lines = [_line(["", "seeds", *names]), _line(["---"] * (len(names) + 2))]
-    for system in systems:
-        seeds = cell[system, names[0]][3] if any(cell[system, name][4] != "" for name in names) else "–"
-        lines.append(_line([system, seeds, *(_score_cell(cell[system, name]) for name in names)]))
-    compared = [system for system in systems if any(cell[system, name][8] != "" for name in names)]
-    if compared:
-        lines += ["", "Full model minus the system, the same dialogs drawn for both:", ""]
-        lines += [_line(["", *names]), _line(["---"] * (len(names) + 1))]
-        lines += [_line([system, *(_difference_cell(cell[system, name]) for name in names)]) for system in compared]
-    return lines
-
-
-def _line(cells):
-    return "| " + " | ".join(map(str, cells)) + " |"
-
-
-def _score_cell(row):
-    paper = "–" if row[2] == "" else f"{row[2]:.1f}"
-    if row[4] == "":
-        return f"{paper} / –"
-    deviation = "" if row[5] == "" else f" ± {row[5]:.1f}"
-    ends = "" if row[6] == "" else f" [{row[6]:.1f}, {row[7]:.1f}]"
-    return f"{paper} / **{row[4]:.1f}**{deviation}{ends}"
-
-
-def _difference_cell(row):
-    if row[8] == "":
-        return "–"
-    ends = "" if row[9] == "" else f" [{row[9]:+.1f}, {row[10]:+.1f}], p {row[11]:.3f}"
-    return f"{row[8]:+.1f}{ends}"
-
-
-def markdown_table(header, rows):
-    """A plain Markdown table, as lines; floats with three significant digits, large ones as in 1.4e7."""
-    return [_line(header), _line(["---"] * len(header)), *(_line(map(_plain, row)) for row in rows)]
-
-
-def _plain(value):
-    if isinstance(value, float) and value:
-        return f"{value:.1e}".replace("e+0", "e").replace("e+", "e") if abs(value) >= 1e5 else f"{value:.3g}"
-    return value
-
-
-def write_table(path, title, notes, lines, header, rows):
-    """Writes PATH.md with title, table lines and notes, and PATH.csv with all digits.
-
-    Args:
-        path: without suffix.
-        title: one line.
-        notes: paragraphs that follow the table.
-        lines: Markdown lines of the table.
-        header, rows: of the CSV file.
-    """
-    write_text(path.with_suffix(".md"), "\n\n".join([f"# {title}", "\n".join(lines), *notes]) + "\n")
-    write_csv(path.with_suffix(".csv"), header, rows)
-
-
-def around(path, begin):
-    """What stands before the line `begin` and after the next `END` in a Markdown file.
-
-    Raises:
-        InputError: there is no such place, or no such file.
-    """
-    try:
-        before, _, rest = path.read_text(encoding="utf-8").partition(begin)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); it gets a table") from error
-    _, _, after = rest.partition(END)
-    if not after:
-        raise InputError(f"{path}: has no place for the table, between '{begin}' and '{END}'")
-    return before, after
-
-
-def write_between(path, begin, lines):
-    """Replaces what stands between the line `begin` and `END` in a Markdown file.
-
-    Raises:
-        InputError: as `around`.
-    """
-    before, after = around(path, begin)
-    write_text(path, before + "\n".join([begin, "", *lines, "", END]) + after)

@@ -1,0 +1,276 @@
+"""The paper's peers as plain scikit-learn and Keras: networks, and one function each that trains it.
+
+A trainer takes `tuning.Material` and a point of its grid, and gives a function from rows of the corpus to predictions,
+and details for the protocol.
+
+Letters of the shapes: N utterances, B contexts, H rows of the longest one, F features, C emotions.
+"""
+
+import keras
+import numpy as np
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.svm import SVC
+
+from data.contexts import dialog_contexts, shuffled_batches
+from data.labels import EMOTIONS, is_tie
+from scoring.metrics import LOSSES
+from storage.files import InputError
+
+VECTOR_DIM = 200  # per modality
+BC_LSTM_UNITS = 300  # per direction, as Poria et al. 2017; the paper gives no size
+# BC-LSTM's backward half must not see what comes after the utterance, so it reads each context anew: one pass per
+# utterance, not per dialog. Of longer contexts it reads the last rows alone.
+BC_LSTM_WINDOW = 10
+_DIALOGS_PER_STEP, _UTTERANCES_PER_STEP = 8, 64
+
+
+def labelled(material):
+    """Training utterances and their classes for classifiers: ties are 'other', or left out."""
+    rows = (
+        material.task.train
+        if material.ties == "other"
+        else material.task.train[~is_tie(material.task.shares[material.task.train])]
+    )
+    return rows, material.targets[rows].argmax(axis=1)
+
+
+def _untied(task):
+    return task.train[~is_tie(task.shares[task.train])]
+
+
+def one_hot(labels, num_emotions):
+    return np.eye(num_emotions, dtype="float32")[labels]
+
+
+def train_majority(material, seed, **_):
+    """The most frequent training label, ties left out: the floor."""
+    rows = _untied(material.task)
+    answer = np.bincount(material.task.shares[rows].argmax(axis=1)).argmax()
+    num_emotions = len(material.task.emotions)
+    return lambda rows: one_hot(np.full(len(rows), answer), num_emotions), {"answer": material.task.emotions[answer]}
+
+
+def train_svm(material, seed, C, **_):
+    """A support vector machine with the Gaussian kernel; it has no randomness, so seeds differ in the vectors alone."""
+    rows, classes = labelled(material)
+    machine = SVC(C=C, gamma="scale").fit(material.vectors[rows], classes)
+    return lambda rows: one_hot(machine.predict(material.vectors[rows]), len(material.task.emotions)), {}
+
+
+def train_random_forest(material, seed, min_samples_leaf, **_):
+    """500 trees."""
+    rows, classes = labelled(material)
+    forest = RandomForestClassifier(500, min_samples_leaf=min_samples_leaf, random_state=seed)
+    forest.fit(material.vectors[rows], classes)
+
+    def predict(rows):
+        shares = np.zeros((len(rows), len(material.task.emotions)), "float32")
+        shares[:, forest.classes_] = forest.predict_proba(material.vectors[rows])
+        return shares
+
+    return predict, {}
+
+
+def train_ef_lstm(material, seed, units, learning_rate, epochs, patience):
+    """EF-LSTM: its output at an utterance is that for the context up to there, so a dialog is one pass.
+
+    A batch is some dialogs, zero-padded at the end, where no earlier output sees it; padding has weight 0.
+    """
+    keras.utils.set_random_seed(seed)
+    network = ef_lstm(units, len(material.task.emotions), material.activation)
+    learned = np.zeros(len(material.task.corpus), "float32")
+    learned[material.task.train] = 1
+    training = [rows for rows in material.task.dialogs.values() if learned[rows].any()]
+
+    def batch(dialogs):
+        vectors, targets = ([values[rows] for rows in dialogs] for values in (material.vectors, material.targets))
+        weights = pad([learned[rows, None] for rows in dialogs])[:, :, 0]
+        # The loss is divided by all rows of the batch: the weights make it the mean over utterances.
+        return pad(vectors), pad(targets), weights * (weights.size / max(weights.sum(), 1))
+
+    def steps(order):
+        shuffled = order.permutation(len(training))
+        for start in range(0, len(training), _DIALOGS_PER_STEP):
+            yield batch([training[i] for i in shuffled[start : start + _DIALOGS_PER_STEP]])
+
+    def predict(rows):
+        wanted = set(material.task.corpus.dialog_id[rows])
+        found = np.zeros_like(material.targets)
+        for name, dialog in material.task.dialogs.items():
+            if name in wanted:
+                found[dialog] = network.predict_on_batch(pad([material.vectors[dialog]], multiple=16))[
+                    0, : dialog.stop - dialog.start
+                ]
+        return found[rows]
+
+    return predict, fit_network(material, network, steps, predict, seed, learning_rate, epochs, patience)
+
+
+def train_bc_lstm(material, seed, units, learning_rate, epochs, patience):
+    """BC-LSTM over the last BC_LSTM_WINDOW utterances of each context."""
+    keras.utils.set_random_seed(seed)
+    network = bc_lstm(len(material.task.emotions), material.activation, units)
+    half = VECTOR_DIM
+
+    def batch(rows):
+        contexts = [rows[-BC_LSTM_WINDOW:] for rows in dialog_contexts(material.vectors, material.task.dialogs, rows)]
+        vectors = context_vectors([one[:, :half] for one in contexts], [one[:, half:] for one in contexts])
+        return {"vectors": pad(vectors["vectors"], length=BC_LSTM_WINDOW)}
+
+    return train_on_utterances(material, network, batch, seed, learning_rate, epochs, patience)
+
+
+def train_tfn(material, seed, hidden, learning_rate, epochs, patience):
+    """TFN on the utterance's own vectors."""
+    keras.utils.set_random_seed(seed)
+    network = tfn(hidden, len(material.task.emotions), material.activation)
+
+    def batch(rows):
+        return {"audio": material.vectors[rows, :VECTOR_DIM], "text": material.vectors[rows, VECTOR_DIM:]}
+
+    return train_on_utterances(material, network, batch, seed, learning_rate, epochs, patience)
+
+
+def train_on_utterances(material, network, batch, seed, learning_rate, epochs, patience):
+    """Trains a network whose input for some utterances is `batch(rows)`."""
+
+    def steps(order):
+        for chosen in shuffled_batches(len(material.task.train), _UTTERANCES_PER_STEP, order):
+            yield batch(material.task.train[chosen]), material.targets[material.task.train[chosen]], None
+
+    def predict(rows):
+        parts = [rows[start : start + 256] for start in range(0, len(rows), 256)]
+        return np.concatenate([network.predict_on_batch(batch(part)) for part in parts])
+
+    return predict, fit_network(material, network, steps, predict, seed, learning_rate, epochs, patience)
+
+
+TRAINERS = {
+    "majority": train_majority,
+    "svm": train_svm,
+    "random_forest": train_random_forest,
+    "ef_lstm": train_ef_lstm,
+    "bc_lstm": train_bc_lstm,
+    "tfn": train_tfn,
+}
+
+
+def fit_network(material, network, steps, predict, seed, learning_rate, epochs, patience):
+    """Trains with Adam until the dev loss has not fallen for `patience` epochs; leaves the best weights.
+
+    Args:
+        material: `tuning.Material`.
+        network: not compiled.
+        steps: function from a random generator to an epoch's (input, targets, weights or None).
+        predict: function from rows to predictions of the network.
+        seed: of the data order.
+        learning_rate, epochs, patience: numbers.
+
+    Returns:
+        {"epochs", "best_epoch" (from 1), "best_dev_loss"}.
+
+    Raises:
+        InputError: a dev loss is no number.
+    """
+    loss = {"mse": "mean_squared_error", "cross_entropy": "categorical_crossentropy"}[material.loss]
+    network.compile(keras.optimizers.Adam(learning_rate), loss, jit_compile=False)
+    best = {"epochs": 0, "best_epoch": 0, "best_dev_loss": float("inf")}
+    weights = network.get_weights()
+    for epoch in range(1, epochs + 1):
+        for inputs, targets, sample_weight in steps(np.random.default_rng([seed, epoch])):
+            network.train_on_batch(inputs, targets, sample_weight=sample_weight)
+        dev_loss = float(LOSSES[material.loss](material.targets[material.task.dev], predict(material.task.dev)))
+        if not np.isfinite(dev_loss):
+            raise InputError(f"the dev loss is no number in epoch {epoch} at learning rate {learning_rate}")
+        if dev_loss < best["best_dev_loss"]:
+            best |= {"best_epoch": epoch, "best_dev_loss": dev_loss}
+            weights = network.get_weights()
+        best["epochs"] = epoch
+        if epoch - best["best_epoch"] >= patience:
+            break
+    network.set_weights(weights)
+    return best
+
+
+def pad(rows, length=None, multiple=1):
+    """Arrays (h, F) as one (B, H, F) with zeros after the shorter ones; H is `length`, or a multiple of `multiple`."""
+    longest = length or -(-max(map(len, rows)) // multiple) * multiple
+    padded = np.zeros((len(rows), longest, rows[0].shape[1]), "float32")
+    for one, values in zip(padded, rows, strict=True):
+        one[: len(values)] = values
+    return padded
+
+
+def ef_lstm(units, num_emotions=len(EMOTIONS), activation=None):
+    """EF-LSTM (early fusion): one LSTM over the vectors of a dialog, and Dense C at each utterance.
+
+    Args:
+        units: of the LSTM.
+        num_emotions: C.
+        activation: of the output: None (linear) or "softmax".
+
+    Returns:
+        A model of (B, H, 400) giving (B, H, C): at row h the shares after utterances 0..h.
+    """
+    vectors = keras.Input((None, 2 * VECTOR_DIM), name="vectors")
+    states = keras.layers.LSTM(units, return_sequences=True, name="ef_lstm")(vectors)
+    return keras.Model(vectors, keras.layers.Dense(num_emotions, activation, name="emotions")(states))
+
+
+def bc_lstm(num_emotions=len(EMOTIONS), activation=None, units=BC_LSTM_UNITS):
+    """BC-LSTM (Poria et al., ACL 2017) as the paper describes it: a bidirectional LSTM over the context.
+
+    The last states of both directions, side by side, go to Dense C. Rows of zeros are padding and are skipped.
+
+    Args:
+        num_emotions: C.
+        activation: of the output: None (linear, the paper's regression) or "softmax".
+        units: per direction.
+
+    Returns:
+        A model of {"vectors": (B, H, 400)}, as `context_vectors` gives them, giving (B, C) vote shares.
+    """
+    vectors = keras.Input((None, 2 * VECTOR_DIM), name="vectors")
+    states = keras.layers.Bidirectional(keras.layers.LSTM(units), name="bc_lstm")(keras.layers.Masking()(vectors))
+    return keras.Model({"vectors": vectors}, keras.layers.Dense(num_emotions, activation, name="emotions")(states))
+
+
+def tfn(hidden, num_emotions=len(EMOTIONS), activation=None):
+    """Tensor fusion (Zadeh et al., EMNLP 2017) of text and audio: the outer product of [text; 1] and [audio; 1].
+
+    1. text (B, 200) -> Dense 128, ReLU; audio (B, 200) -> Dense 32, ReLU: the sizes of the original's sub-networks.
+    2. A one is put behind each, so that the product holds both vectors themselves: (B, 129) x (B, 33) -> (B, 4257).
+    3. Dropout 0.2; Dense `hidden`, ReLU, twice; Dense C.
+
+    Args:
+        hidden: units of the two layers before the output.
+        num_emotions: C.
+        activation: of the output: None (linear) or "softmax".
+
+    Returns:
+        A model of {"audio": (B, 200), "text": (B, 200)} giving (B, C).
+    """
+    inputs = {name: keras.Input((VECTOR_DIM,), name=name) for name in ("audio", "text")}
+    sides = []
+    for name, units in (("text", 128), ("audio", 32)):
+        side = keras.layers.Dense(units, "relu", name=name + "_dense")(inputs[name])
+        one = keras.ops.ones_like(side[:, :1])
+        sides.append(keras.ops.concatenate([side, one], axis=1))
+    fused = keras.ops.einsum("bt,ba->bta", *sides)  # (B, 129, 33)
+    fused = keras.layers.Dropout(0.2)(keras.layers.Flatten()(fused))
+    for _ in range(2):
+        fused = keras.layers.Dense(hidden, "relu")(fused)
+    return keras.Model(inputs, keras.layers.Dense(num_emotions, activation, name="emotions")(fused))
+
+
+def context_vectors(audio, text):
+    """One batch of contexts: acoustic and textual vectors side by side, zeros after the shorter ones.
+
+    Args:
+        audio: B arrays (h, F), h may differ.
+        text: B arrays (h, F), of the same h.
+
+    Returns:
+        {"vectors": (B, H, 2 F) float32}.
+    """
+    return {"vectors": pad([np.concatenate(pair, axis=1) for pair in zip(audio, text, strict=True)])}

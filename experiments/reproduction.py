@@ -1,0 +1,222 @@
+"""Does an experiment: plans its runs, makes what is missing, writes the tables. The work of reproduce.py."""
+
+import functools
+import shutil
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from data.corpus import read_corpus
+from data.task import Task
+from experiments.catalogue import EXPERIMENTS, SYSTEMS, Experiment
+from experiments.grids import GRIDS
+from experiments.pages import WRITERS
+from experiments.programs import Program, do_all, going_on
+from experiments.rates import chosen_rates, lines_at
+from experiments.results import Results
+from experiments.runs import Place
+from settings import Settings
+from storage.files import InputError, made_folder, read_json, write_json
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """One command of reproduce.py: an experiment at a place. `seeds` are all of it, `rates` those of --rates, or ()."""
+
+    experiment: Experiment
+    place: Place
+    seeds: tuple
+    rates: tuple = ()
+
+    def planned(self, systems, scored=True):
+        """The `runs.PlannedRun`s of these systems with all seeds, in order of use.
+
+        Raises:
+            InputError: a folder holds another run, or the corpus is not the experiment's.
+        """
+        more = self.meld_options() if "meld" in self.experiment.extras else ()
+        return [self.place.run(system, seed, more, scored) for system in systems for seed in self.seeds]
+
+    def with_givers(self, runs):
+        """The runs, and before them those that give branches to them and are not among them."""
+        there, givers = {run.folder for run in runs}, {}
+        for run in runs:
+            if run.branches and run.branches not in there | set(givers):
+                system = SYSTEMS[run.branches.name.removesuffix(f"-seed{run.seed}")]
+                givers[run.branches] = self.place.run(system, run.seed, scored=False)
+        return [*givers.values(), *runs]
+
+    def meld_options(self):
+        """train.py's options for the modalities that the corpus has.
+
+        Raises:
+            InputError: it is not MELD.
+        """
+        corpus, emotions = read_corpus(self.place.corpus), {line.stage for line in self.experiment.lines}
+        if corpus.split is None or not emotions <= set(corpus.emotions):
+            raise InputError(
+                f"{self.place.corpus}: {self.experiment.name} needs MELD, with its own split and "
+                f"{', '.join(sorted(emotions))}; make it with 'python -m data.prepare meld'"
+            )
+        return () if corpus.audio_names else ("--modality", "text")
+
+    def finished(self):
+        """(experiment, runs) as far as they are there, for tables that need no training."""
+        experiment = self.experiment
+        if self.rates:
+            experiment = self.at_rates(self.refuse_unfinished)
+        return experiment, [run for run in self.planned(experiment.systems.values()) if run.done_enough()]
+
+    @staticmethod
+    def refuse_unfinished(runs):
+        for run in runs:
+            if not run.trained():
+                raise InputError(f"{run.folder}: is not trained, and without it no rate can be chosen")
+
+    def at_rates(self, finish):
+        """The experiment at the rates that dev chose; writes rates.json."""
+        lines = (*self.experiment.lines, *self.experiment.rated)
+        deciding = [line for line in lines if not line.stage]
+        rates = chosen_rates(self.place, deciding, self.rates, self.seeds, finish)
+        write_json(self.rates_path(), rates)
+        return self.experiment.at_rates(lines_at(self.place, lines, rates["lines"]))
+
+    def rates_path(self):
+        return self.place.out / f"{self.experiment.name}-rates.json"
+
+    def made(self, parallel):
+        """(experiment, runs), all of it trained and scored, and what else the tables need.
+
+        Raises:
+            InputError: bad input, or a program that failed; the message has its last line.
+            KeyboardInterrupt: a signal came; the programs have saved their state.
+        """
+        made_folder(self.place.out / "logs")
+        with going_on(self.place.out / "logs") as going:
+            do = functools.partial(do_all, going=going, parallel=parallel)
+
+            def finish(runs):
+                runs = self.with_givers(runs)
+                for wave in (False, True):  # those that take their branches from another run come second
+                    do([run for run in runs if bool(run.branches) is wave and not run.done()])
+
+            experiment = self.experiment
+            if not self.rates:
+                self.planned(experiment.systems.values())  # refuses what cannot be before anything is trained
+            else:
+                experiment = self.at_rates(finish)
+            runs = self.planned(experiment.systems.values())
+            finish(runs)
+            extras = experiment.extras
+            if "peers" in extras:
+                do(self.tuning())
+            if "costs" in extras and self.costs() is None:
+                options = (runs[0].folder, "--corpus", self.place.corpus, "--out", self.place.out / "costs.json")
+                do([Program("costs (Table 4)", self.place.log("costs"), ("-m", "experiments.costs"), options)])
+            if "figures" in extras:
+                do(self.figures(runs[0].folder))
+        return experiment, runs
+
+    def tuning(self):
+        """Programs that tune and score the peers on the vectors of each full run, as far as that is not done."""
+        out, epochs = self.place.out / "baselines", self.peer_epochs()
+        options = ("--corpus", self.place.corpus, "--out", out, *(("--epochs", epochs) if epochs else ()))
+        return [
+            Program(
+                f"baselines seed {seed}",
+                self.place.log(f"baselines-seed{seed}"),
+                ("-m", "experiments.baselines"),
+                (self.place.out / f"full-seed{seed}", "--seeds", seed, *options),
+            )
+            for seed in self.seeds
+            if not all(self.peer_is_done(peer, seed) for peer in GRIDS)
+        ]
+
+    def peer_epochs(self):
+        """The peers' --epochs, or None."""
+        return 6 if self.place.quick else self.place.epochs
+
+    def peers(self):
+        """{peer: [folder per seed]} of those that are done."""
+        done = {peer: [seed for seed in self.seeds if self.peer_is_done(peer, seed)] for peer in GRIDS}
+        return {peer: [self.peer_folder(peer, seed) for seed in seeds] for peer, seeds in done.items() if seeds}
+
+    def peer_folder(self, peer, seed):
+        return self.place.out / "baselines" / f"{peer}-seed{seed}"
+
+    def peer_is_done(self, peer, seed):
+        """Whether its results are there, from the branches that are there; experiments.baselines refuses other ones."""
+        folder, run = self.peer_folder(peer, seed), self.place.out / f"full-seed{seed}" / "run.json"
+        if not (folder / "results.json").exists() or not run.exists():
+            return False
+        protocol, files = read_json(folder / "results.json")["protocol"], read_json(run)["files"]
+        same = all(files.get(name) == digest for name, digest in protocol["branches_sha256"].items())
+        epochs = self.peer_epochs()
+        return same and (epochs is None or protocol.get("epochs", epochs) == epochs)
+
+    def costs(self):
+        """The content of costs.json for this corpus, or None."""
+        path = self.place.out / "costs.json"
+        costs = read_json(path) if path.exists() else None
+        return costs if costs and costs["corpus_sha256"] == self.place.corpus_sha256 else None
+
+    def figures(self, run):
+        """Copies a run's figures; gives the program of Fig. 5 for the test context nearest to 25 utterances."""
+        figures = made_folder(self.place.out / "figures")
+        for path in [*run.glob("confusion_matrix.*"), *run.glob("training_curves.*")]:
+            shutil.copyfile(path, figures / path.name)
+        if (figures / "factors.pdf").exists():
+            return []
+        task = Task.of(read_corpus(self.place.corpus), Settings())
+        rows, ids = task.split["test"], task.corpus.dialog_id
+        lengths = np.array([row - task.dialogs[str(ids[row])].start + 1 for row in rows])
+        utterance = task.corpus.utterance_id[rows[np.abs(lengths - 25).argmin()]]
+        options = (run, "--corpus", self.place.corpus, "--out", figures, "--explain", utterance)
+        return [Program("figures", self.place.log("figures"), ("evaluate.py",), options)]
+
+    def write_tables(self, experiment, runs):
+        """Writes the tables that have all of their runs; gives their names, and says which have not."""
+        folders = {name: [run.folder for run in runs if run.system == name] for name in experiment.systems}
+        costs, peers = self.costs(), self.peers() if "peers" in experiment.extras else {}
+        rates = read_json(self.rates_path()) if self.rates else None
+        results, written = Results(folders, self.place.corpus, costs, peers, rates), []
+        for name in experiment.tables:
+            one = experiment if self.rates else EXPERIMENTS[name]
+            own = Results(folders, self.place.corpus) if name == "epochs" else results
+            if name == "epochs":
+                own.folders = {"full": [path for path in folders["full"] if (path / "epochs.csv").exists()]}
+            missing = [system for system in one.systems if not folders[system]]
+            missing += ["costs"] * ("costs" in one.extras and costs is None)
+            missing += ["full that kept its epochs"] * (not missing and not all(own.folders.values()))
+            if missing:
+                print(f"{name} is not written: nothing finished of {', '.join(missing)}")
+                continue
+            WRITERS[one.page](one, own, self.place.out / name)
+            written.append(name)
+        return written
+
+
+def reproduce(work, parallel=None):
+    """Does all of a `Reproduction`.
+
+    Args:
+        work: the `Reproduction`.
+        parallel: of `data.workers.parallel`; None to train nothing.
+
+    Returns:
+        The text to print.
+
+    Raises:
+        InputError, KeyboardInterrupt: as `Reproduction.made`, and where no table has all of its runs.
+    """
+    began, out = time.monotonic(), work.place.out
+    experiment, runs = work.made(parallel) if parallel else work.finished()
+    written = work.write_tables(experiment, runs)
+    if not written:
+        raise InputError(f"{out}: no table has all of its runs; without --finished they are made")
+    lines = [f"\ndone in {(time.monotonic() - began) / 60:.1f} minutes; in {out}:"]
+    lines.append("  " + ", ".join(f"{name}.md" for name in written) + "; the same with all digits as .csv")
+    if "figures" in experiment.extras and parallel:
+        lines.append("  figures/: " + ", ".join(sorted(path.name for path in (out / "figures").iterdir())))
+    return "\n".join([*lines, f"  one folder per run ({len(runs)}), each with its own scores and figures; logs/"])

@@ -1,0 +1,120 @@
+"""What finished runs have to say, for the tables: predictions, scores, and how they were trained."""
+
+import csv
+import functools
+from dataclasses import dataclass
+
+import numpy as np
+
+from data.corpus import read_corpus
+from data.task import Task
+from experiments.intervals import dialog_draws, recognition
+from storage.files import InputError, read_json
+from storage.runs import read_run
+
+
+@dataclass(frozen=True)
+class Training:
+    """How the runs of a system were trained; `taken` are stages taken over from the runs of `source`.
+
+    `epochs`, `kept` and `dev_loss` have a text for each stage.
+    """
+
+    system: str
+    seeds: str
+    minutes: float
+    taken: tuple
+    source: str
+    epochs: dict
+    kept: dict
+    dev_loss: dict
+    hardware: str
+
+
+class Results:
+    """Finished and scored runs.
+
+    Args:
+        folders: {system: [run folder per seed]}.
+        corpus_path: the corpus file of all runs.
+        costs: content of costs.json, for Table 4 alone.
+        peers: {peer: [result folder of experiments.baselines per seed]}, for Table 1 alone.
+        rates: content of rates.json, for --rates alone.
+    """
+
+    def __init__(self, folders, corpus_path, costs=None, peers=None, rates=None):
+        self.folders, self.costs, self.peers, self.rates = folders, costs, peers or {}, rates
+        self.corpus = read_corpus(corpus_path)
+        self._tasks = {}
+
+    @functools.cache  # noqa: B019 (a program's few results live as long as it does)
+    def runs(self, system):
+        """The `storage.runs.Run` of each seed."""
+        return [read_run(folder) for folder in self.folders[system]]
+
+    def scores(self, system):
+        """The content of results.json of each seed."""
+        return [read_json(folder / "results.json") for folder in self._folders(system)]
+
+    def _folders(self, system):
+        return self.peers[system] if system in self.peers else self.folders[system]
+
+    def task(self, system):
+        """The `data.task.Task` of a system, whatever the seed."""
+        known = next(iter(self.folders)) if system in self.peers else system  # peers have the table's own task
+        settings = self.runs(known)[0].settings.model_copy(update={"seed": 0})
+        if settings not in self._tasks:
+            self._tasks[settings] = Task.of(self.corpus, settings)
+        return self._tasks[settings]
+
+    def predictions(self, system, stage=""):
+        """(n, C) predictions for the test utterances, one per seed, of a stage or (by default) of the whole.
+
+        Raises:
+            InputError: a file is of other utterances.
+        """
+        task, found = self.task(system), []
+        for folder in self._folders(system):
+            path = folder / (f"predictions_{stage}.csv" if stage else "predictions.csv")
+            with open(path, encoding="utf-8", newline="") as file:
+                rows = list(csv.reader(file))[1:]
+            if [row[0] for row in rows] != task.corpus.utterance_id[task.test].tolist():
+                raise InputError(f"{path}: is not of the run's test utterances; evaluate the run again")
+            found.append(np.array([row[1:] for row in rows], "float32"))
+        return found
+
+    def draws(self, system):
+        """`intervals.dialog_draws`: the same for the same test session, independent for another."""
+        task = self.task(system)
+        return dialog_draws(task.corpus.dialog_id[task.test], seed=int(task.test[0]))
+
+    def recognition(self, name, paper, system, stage="", kind="groups"):
+        """`intervals.Scored` of a stage of a system."""
+        return recognition(name, paper, self.task(system), self.predictions(system, stage), self.draws(system), kind)
+
+    def training(self, systems):
+        """The `Training` of each of these systems."""
+        return [self._training(system) for system in systems]
+
+    def _training(self, system):
+        runs = self.runs(system)
+        stages = {name: [run.stages[name] for run in runs] for name in runs[0].stages}
+        own = [sum(stage.seconds for stage in run.stages.values() if not stage.taken_from) for run in runs]
+        taken = [name for name, each in stages.items() if each[0].taken_from]
+        source = stages[taken[0]][0].taken_from.rsplit("/", 1)[-1].rsplit("-seed", 1)[0] if taken else ""
+        return Training(
+            system,
+            " ".join(str(run.settings.seed) for run in runs),
+            float(np.mean(own)) / 60,
+            tuple(taken),
+            source,
+            {name: span([stage.epochs for stage in each]) for name, each in stages.items()},
+            {name: span([stage.best_epoch for stage in each]) for name, each in stages.items()},
+            {name: f"{np.mean([stage.best_dev_loss for stage in each]):.4f}" for name, each in stages.items()},
+            f"{runs[0].machine}, {' '.join(runs[0].devices)}, {runs[0].backend}",
+        )
+
+
+def span(numbers):
+    """The smallest and the largest of several numbers, as text."""
+    return f"{min(numbers)} to {max(numbers)}" if len(set(numbers)) > 1 else f"{numbers[0]}"

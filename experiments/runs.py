@@ -1,0 +1,172 @@
+"""The runs of an experiment: planned from its systems, checked against what is there, trained and scored."""
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+
+import train
+from experiments.programs import Program, held, run_logged
+from settings import Settings
+from storage.files import InputError, read_json, sha256
+from storage.runs import read_run
+from systems import system_of
+
+
+def difference(one, other, but=()):
+    """The first setting that differs between two `Settings`, None if none does; the names `but` may."""
+    names = (name for name in Settings.model_fields if name not in but)
+    return next((name for name in names if getattr(one, name) != getattr(other, name)), None)
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """A training run, whether it is there or not.
+
+    `settings` and `stages` (their names, in training order) are what train.py makes of `options`, which lack --run and
+    --branches; `branches` is the run folder that gives its branches, or None. `scored` says whether its test session
+    may be scored. All paths are absolute.
+    """
+
+    system: str
+    seed: int
+    folder: Path
+    log: Path
+    options: tuple
+    settings: Settings
+    stages: tuple
+    corpus: Path
+    branches: Path | None
+    scored: bool = True
+
+    def check(self, corpus_sha256, glove_sha256):
+        """Refuses a folder that holds another run than this one.
+
+        Raises:
+            InputError: says what differs.
+        """
+        if not (self.folder / "run.json").exists():
+            return
+        run = read_run(self.folder)
+        if run.corpus.sha256 != corpus_sha256:
+            raise InputError(f"{self.folder}: was trained on another corpus file; choose another --out")
+        if name := difference(self.settings, run.settings):
+            found, wanted = getattr(run.settings, name), getattr(self.settings, name)
+            raise InputError(f"{self.folder}: was trained with {name} {found}, not {wanted}; choose another --out")
+        if (run.glove and run.glove.sha256) != glove_sha256:
+            raise InputError(f"{self.folder}: was trained with another GloVe file; choose another --out")
+
+    def __call__(self, going):
+        """Trains and scores it, as far as that is not done; a job of `programs.do_all`."""
+        lines, scoring = [], ("--corpus", self.corpus)
+        with held(self.log, going) as log:
+
+            def run(what, script, *arguments):
+                program = Program(f"{self.system} seed {self.seed}: {what}", self.log, (script,), arguments)
+                lines.append(run_logged(program, log, going))
+
+            if not self.trained():
+                run("training", "train.py", *self.training())
+            if self.scored and not self.evaluated():
+                run("evaluating", "evaluate.py", self.folder, *scoring)
+            if self.scored and self.lacks_epochs():
+                run("evaluating each epoch", "evaluate.py", self.folder, *scoring, "--epochs")
+        return lines
+
+    def training(self):
+        """Arguments of train.py that begin it or go on with it."""
+        if (self.folder / "run.json").exists():
+            return ("--run", self.folder, "--resume", "--corpus", self.corpus)
+        for leftover in self.folder.glob(".*"):  # killed before it began
+            leftover.unlink()
+        return (*self.options, "--run", self.folder, *(("--branches", self.branches) if self.branches else ()))
+
+    def done(self):
+        """Whether nothing is left to do."""
+        return self.trained() and (not self.scored or (self.evaluated() and not self.lacks_epochs()))
+
+    def done_enough(self):
+        """Whether a table can have it: its epochs are a table of their own."""
+        return self.trained() and self.evaluated()
+
+    def trained(self):
+        """Whether all stages are there."""
+        if not (self.folder / "run.json").exists():
+            return False
+        return set(self.stages) <= set(read_run(self.folder).stages)
+
+    def evaluated(self):
+        """Whether results.json has all that the tables need, from the weights that are there."""
+        if not all((self.folder / name).exists() for name in ("run.json", "results.json", "predictions.csv")):
+            return False
+        results = read_json(self.folder / "results.json")
+        if not all((self.folder / f"predictions_{name}.csv").exists() for name in results.get("branches", ())):
+            return False
+        return "calibration" in results and results["protocol"]["weights_sha256"] == read_run(self.folder).weights()
+
+    def lacks_epochs(self):
+        """Whether epochs were kept and not scored."""
+        return (self.folder / "epochs").is_dir() and not (self.folder / "epochs.csv").exists()
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where runs are made, and of what: all that a command line of reproduce.py says but the experiment."""
+
+    out: Path
+    corpus: Path
+    glove: Path | None
+    quick: bool = False
+    epochs: int | None = None
+    patience: int | None = None
+
+    @functools.cached_property
+    def corpus_sha256(self):
+        return sha256(self.corpus)
+
+    @functools.cached_property
+    def glove_sha256(self):
+        return self.glove and sha256(self.glove)
+
+    def log(self, name):
+        return self.out / "logs" / f"{name}.txt"
+
+    def options(self, system, more=()):
+        """train.py's for a `catalogue.System`, without its seed; `more` are those of the whole experiment."""
+        options = ["--corpus", str(self.corpus), *(("--glove", str(self.glove)) if self.glove else ())]
+        options += system.quick if self.quick else ()
+        for option, value in (("--epochs", self.epochs), ("--patience", self.patience)):
+            options += (option, str(value)) if value is not None else ()
+        return (*options, *more, *system.options, *(["--keep-epochs"] * system.keeps_epochs))
+
+    def settings(self, system):
+        """The `Settings` of a system, whatever the seed."""
+        return settings_of(self.options(system))
+
+    def run(self, system, seed, more=(), scored=True):
+        """The `PlannedRun` of a `catalogue.System`.
+
+        Raises:
+            InputError: its folder holds another run.
+        """
+        name, options = f"{system.name}-seed{seed}", (*self.options(system, more), "--seed", str(seed))
+        settings = settings_of(options)
+        run = PlannedRun(
+            system.name,
+            seed,
+            self.out / name,
+            self.log(name),
+            options,
+            settings,
+            tuple(stage.name for stage in system_of(settings.variant).stages(settings)),
+            self.corpus,
+            self.out / f"{system.branches}-seed{seed}" if system.branches else None,
+            scored,
+        )
+        run.check(self.corpus_sha256, self.glove_sha256)
+        return run
+
+
+def settings_of(options):
+    """The `Settings` that train.py makes of these options."""
+    parser = train.command_line()
+    return train.settings_of(parser, vars(parser.parse_args(options)))

@@ -1,0 +1,174 @@
+"""Tunes the peers on dev and scores the best of each once: the work of `python -m experiments.baselines`.
+
+Letters of the shapes: N utterances, C emotions.
+"""
+
+import functools
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from checkpoint import load_checkpoint
+from data.labels import categorical_targets, is_tie
+from data.scaling import Scaler
+from data.task import Task
+from experiments.grids import GRIDS, NAMES
+from experiments.peers import BC_LSTM_WINDOW, TRAINERS
+from scoring.evaluation import task_of
+from scoring.metrics import confusion_matrix, scores
+from scoring.results import score, write_predictions
+from storage.files import InputError, made_folder, read_json, write_json
+from storage.runs import Run
+from training import backend
+
+
+@dataclass(frozen=True)
+class Material:
+    """What all peers share: the `data.task.Task`, and (N, 400) `vectors` standardised on the training utterances.
+
+    Acoustic columns come first. `ties` is as of the command line; `run` gave the vectors.
+    """
+
+    task: Task
+    vectors: np.ndarray
+    ties: str
+    run: Run | None = None
+
+    @functools.cached_property
+    def targets(self):
+        """(N, C) what networks learn: vote shares, or one-hot with ties as 'other'."""
+        if self.ties == "ours":
+            return self.task.shares
+        emotions = self.task.emotions
+        return categorical_targets(self.task.shares, emotions.index("other") if "other" in emotions else 0)
+
+    @property
+    def loss(self):
+        """Cross-entropy with softmax for one-hot targets, else mean squared error with a linear output."""
+        return "cross_entropy" if self.ties == "other" else "mse"
+
+    @property
+    def activation(self):
+        return "softmax" if self.ties == "other" else None
+
+
+def baselines(run, corpus=None, out=None, systems=tuple(GRIDS), seeds=None, ties="other", epochs=50, patience=5):
+    """Tunes, trains and scores; a peer whose results are there is not trained again.
+
+    Args:
+        run: folder of a run with finished text and audio branches.
+        corpus: corpus file; None for the one of the run.
+        out: folder for the results; None for RUN/baselines.
+        systems: names in GRIDS.
+        seeds: None for the run's.
+        ties: "other" or "ours", see `--ties`.
+        epochs, patience: of the networks.
+
+    Returns:
+        The text to print: one line per peer and seed.
+
+    Raises:
+        InputError: no such branches, corpus and run do not fit, or a result folder holds something else.
+    """
+    backend.make_deterministic()
+    material = material_of(run, corpus, ties)
+    out = made_folder(out or Path(run) / "baselines")
+    lines = [f"{'system':<16} seed  dev accuracy  test accuracy  weighted F1      UA  chosen"]
+    for seed in seeds or [material.run.settings.seed]:
+        for system in systems:
+            folder = made_folder(out / f"{system}-seed{seed}")
+            own = identity(material, system, seed, epochs, patience)
+            results = finished(folder, own) or tune(material, own, folder, epochs, patience)
+            chosen = results["protocol"]["chosen"]
+            numbers = [chosen["dev_accuracy"], results["accuracy_9"], results["weighted_f1_9"]]
+            numbers.append(results["unweighted_accuracy_9"])
+            point = ", ".join(f"{name} {value:g}" for name, value in chosen["point"].items()) or "-"
+            lines.append("{:<16} {:4d} {:13.4f} {:14.4f} {:12.4f} {:7.4f}  {}".format(system, seed, *numbers, point))
+    return "\n".join([*lines, f"\nwritten to {out}: a folder per system and seed with results.json, predictions.csv"])
+
+
+def material_of(run_folder, corpus_path, ties):
+    """Reads run and corpus, and computes the utterance vectors."""
+    recogniser = load_checkpoint(run_folder, ("text", "audio"))
+    task = task_of(recogniser, corpus_path)
+    learned = task.shares[np.concatenate([task.train, task.dev])]
+    if ties == "other" and is_tie(learned).any() and "other" not in task.emotions:
+        raise InputError(f"{task.corpus.name}: has ties and no emotion 'other' for them to become; give --ties ours")
+    vectors = recogniser.run_branches(task.corpus)[0]
+    vectors = np.concatenate([vectors["audio"], vectors["text"]], axis=1)
+    scaler = Scaler.fit(vectors[task.train], map(str, range(vectors.shape[1])))
+    return Material(task, scaler.transform(vectors), ties, recogniser.run)
+
+
+def identity(material, system, seed, epochs, patience):
+    """What decides a result; stands in its protocol."""
+    weights = {name: digest for name, digest in material.run.files.items() if name in _BRANCHES}
+    own = {"epochs": epochs, "patience": patience} if system in ("ef_lstm", "bc_lstm", "tfn") else {}
+    return {
+        "system": system,
+        "seed": seed,
+        "ties": material.ties,
+        "corpus_sha256": material.task.corpus.sha256,
+        "branches_sha256": weights,
+        "grid": GRIDS[system],
+        **own,
+        **({"window": BC_LSTM_WINDOW} if system == "bc_lstm" else {}),
+    }
+
+
+_BRANCHES = ("text.weights.h5", "audio.weights.h5")
+
+
+def finished(folder, own):
+    """The results of the peer of this `identity` if it is done, or None.
+
+    Raises:
+        InputError: the folder holds results of something else.
+    """
+    if not (folder / "results.json").exists():
+        return None
+    results = read_json(folder / "results.json")
+    for name, value in own.items():
+        if results["protocol"].get(name) != value:
+            raise InputError(f"{folder}: holds results with another {name}; choose another --out")
+    return results
+
+
+def tune(material, own, folder, epochs, patience):
+    """Trains every grid point, scores the test utterances with the best on dev, writes and returns results.json."""
+    task, system, seed = material.task, own["system"], own["seed"]
+    points, best = [], None
+    began = time.perf_counter()
+    for point in GRIDS[system]:
+        predict, details = TRAINERS[system](material, seed, epochs=epochs, patience=patience, **point)
+        matrix = confusion_matrix(task.shares[task.dev], predict(task.dev))
+        accuracy = scores(matrix, task.emotions, without=("other",))["accuracy"]
+        points.append({"point": point, "dev_accuracy": accuracy, **details})
+        print(f"{system} seed {seed} {point}: dev accuracy {accuracy:.4f} {details}", flush=True)
+        if best is None or accuracy > best[0]["dev_accuracy"]:
+            best = points[-1], predict
+    chosen, predict = best
+    predictions = predict(task.test)
+    results = {
+        "protocol": {
+            **own,
+            "name": NAMES[system],
+            "corpus": task.corpus.name,
+            "test": task.name_of_test,
+            "raters": task.settings.raters,
+            "selection_rule": "networks: epoch of the lowest dev loss; grid point of the highest dev accuracy without "
+            "'other'; the test utterances are scored once",
+            "tie_rule": "utterances whose label or prediction has no unique maximum are left out of the score",
+            "points": points,
+            "chosen": chosen,
+            "seconds": time.perf_counter() - began,
+            **backend.describe_device(),
+        },
+        "emotions": list(task.emotions),
+        **score(task, predictions),
+    }
+    write_predictions(folder / "predictions.csv", task, predictions)
+    write_json(folder / "results.json", results)
+    return results
