@@ -125,7 +125,7 @@ _SUBJECTS = {
 _ENDINGS = ("", "", "", "right", "really", "after all")
 
 # Voice per arousal: pitch as a factor of the speaker's, its movement, level in dB, syllables per second, brightness.
-_VOICES = {
+VOICES = {
     "high": {"pitch": 1.45, "movement": 0.22, "level_db": -9, "syllables_hz": 5.5, "brightness": 0.75},
     "middle": {"pitch": 1.05, "movement": 0.10, "level_db": -19, "syllables_hz": 4.0, "brightness": 0.86},
     "low": {"pitch": 0.85, "movement": 0.03, "level_db": -29, "syllables_hz": 2.6, "brightness": 0.95},
@@ -273,7 +273,7 @@ def _write_dialog(session_folder, dialog_id, turns, rng, pitch_hz):
     wavs = session_folder / "sentences" / "wav" / dialog_id
     wavs.mkdir(parents=True, exist_ok=True)
     for turn in turns:
-        signal = _speak(rng, turn.end_s - turn.start_s, pitch_hz[turn.gender], **_VOICES[turn.arousal])
+        signal = speak(rng, turn.end_s - turn.start_s, pitch_hz[turn.gender], **VOICES[turn.arousal])
         with wave.open(str(wavs / f"{turn.utterance_id}.wav"), "wb") as file:
             file.setnchannels(1)
             file.setsampwidth(2)
@@ -296,7 +296,7 @@ def _write(path, text):
     path.write_text(text, encoding="utf-8", newline="\n")
 
 
-def _speak(rng, duration_s, pitch_hz, pitch, movement, level_db, syllables_hz, brightness):
+def speak(rng, duration_s, pitch_hz, pitch, movement, level_db, syllables_hz, brightness):
     """A speech-like signal: a pulse train through vowel resonances, one vowel a syllable, with noise between them.
 
     Args:

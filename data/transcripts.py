@@ -115,7 +115,7 @@ def _line(text):
 
 
 def _text(path):
-    return reading.decode(reading.read_bytes(path))[0]
+    return reading.decode(reading.read_bytes(path), path)[0]
 
 
 def _subtitles(path, notes):

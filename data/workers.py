@@ -30,11 +30,11 @@ def parallel(jobs=None, scheduler=None, threads=False):
         InputError: the package distributed is not installed, or no scheduler answers, or it has no worker.
     """
     if scheduler is None:
-        with _interrupts_ignored():
+        with interrupts_ignored():
             workers = joblib.Parallel(jobs or -1, prefer="threads" if threads else None, return_as=_order())
         yield lambda tasks: _started(workers, tasks)
         return
-    with _client(scheduler) as client, joblib.parallel_config(backend="dask", client=client):
+    with cluster(scheduler) as client, joblib.parallel_config(backend="dask", client=client):
         yield joblib.Parallel(-1, return_as="generator_unordered")
 
 
@@ -45,13 +45,13 @@ def _order():
 
 
 def _started(workers, tasks):
-    with _interrupts_ignored():
+    with interrupts_ignored():
         return workers(tasks)
 
 
 @contextlib.contextmanager
-def _client(scheduler):
-    """The cluster's client; its workers find the project's modules."""
+def cluster(scheduler):
+    """Yields the Dask client of a cluster whose workers find the project's modules; arguments as of `parallel`."""
     try:
         import distributed  # noqa: PLC0415 (an optional package)
     except ImportError as error:
@@ -79,7 +79,7 @@ def _client(scheduler):
 
 
 @contextlib.contextmanager
-def _interrupts_ignored():
+def interrupts_ignored():
     """Processes started in here ignore Ctrl-C, which a terminal sends to them too: the parent ends them."""
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread may change what a signal does

@@ -161,8 +161,8 @@ def _text(words):
 
 
 def _clock(seconds):
-    milliseconds = round(1000 * seconds)
-    return f"{milliseconds // 3_600_000:02d}:{milliseconds // 60_000 % 60:02d}:{milliseconds // 1000 % 60:02d}.{milliseconds % 1000:03d}"
+    minutes, milliseconds = divmod(round(1000 * seconds), 60_000)
+    return f"{minutes // 60:02d}:{minutes % 60:02d}:{milliseconds / 1000:06.3f}"
 
 
 def note_line(note, ids):

@@ -19,10 +19,9 @@ from data.sound import prepared
 from data.workers import parallel
 from storage.files import InputError
 
-SUFFIXES = tuple(
-    ".wav .mp3 .m4a .mp4 .aac .flac .ogg .oga .opus .webm .mov .mkv .avi .wma .amr .3gp .aif .aiff .aifc .mpg .mpeg .m4v"
-    " .wmv .caf .au .w64".split()
-)
+_SOUND = ".wav .mp3 .m4a .aac .flac .ogg .oga .opus .wma .amr .aif .aiff .aifc .caf .au .w64"
+_VIDEO = ".mp4 .webm .mov .mkv .avi .3gp .mpg .mpeg .m4v .wmv"
+SUFFIXES = (*_SOUND.split(), *_VIDEO.split())  # of recordings in a folder
 LARGEST_EMBEDDED = 25_000_000  # bytes
 _EXACT = ("WAV", "WAVEX", "FLAC", "AIFF", "W64", "RF64", "AU", "CAF")  # soundfile finds any sample of these at once
 _BITRATES_KBPS = (32, 24, 16)  # of speech at 16 kHz, the first that fits
@@ -74,10 +73,10 @@ def _decode(recording, wav):
 def _copy(recording, wav, info):
     """The same through soundfile, block by block."""
     try:
-        with soundfile.SoundFile(str(recording)) as source:
-            with soundfile.SoundFile(str(wav), "w", info.samplerate, info.channels, "PCM_16") as target:
-                for block in source.blocks(blocksize=1 << 18, dtype="float32", always_2d=True):
-                    target.write(block)
+        target = soundfile.SoundFile(str(wav), "w", info.samplerate, info.channels, "PCM_16")
+        with target, soundfile.SoundFile(str(recording)) as source:
+            for block in source.blocks(blocksize=1 << 18, dtype="float32", always_2d=True):
+                target.write(block)
     except soundfile.SoundFileError as error:
         raise InputError(f"{recording}: damaged ({error})") from error
 
@@ -122,7 +121,7 @@ def cut(path, start_s, end_s, channel=None):
     return signal
 
 
-def features_of(path, spans, feature_set, emo_large_conf=None, jobs=None, progress=True, scheduler=None):
+def features_of(path, spans, feature_set, emo_large_conf=None, jobs=None, progress=True):
     """Features of the spans of a recording.
 
     Args:
@@ -146,7 +145,7 @@ def features_of(path, spans, feature_set, emo_large_conf=None, jobs=None, progre
             if jobs == 1 or len(parts) == 1:
                 results = (_features(*call) for call in calls)
             else:
-                run = stack.enter_context(parallel(jobs, scheduler))
+                run = stack.enter_context(parallel(jobs))
                 results = run(joblib.delayed(_features)(*call) for call in calls)
             for part, rows, failed in results:
                 features[part.start : part.stop] = rows

@@ -169,6 +169,10 @@ class Recogniser:
         """
         raise NotImplementedError
 
+    def known_words(self, transcripts):
+        """(N,) the share of each text's words that the run knows; NaN where there is no word, or it reads none."""
+        return np.full(len(transcripts), np.nan)
+
     def predict_dialog(self, transcripts, audio_features=None, speakers=None, start_s=None, end_s=None):
         """Vote shares after each utterance of one dialog.
 

@@ -188,6 +188,11 @@ class BranchRecogniser(Recogniser):
         self.vocabulary, self.scaler = vocabulary, scaler
         self.needs = ("transcripts", "audio_features") if scaler else ("transcripts",)
 
+    def known_words(self, transcripts):
+        known = set(self.vocabulary or ())
+        texts = [tokenize(transcript) for transcript in transcripts] if known else [()] * len(transcripts)
+        return np.array([np.mean([word in known for word in words]) if words else np.nan for words in texts])
+
     @functools.cached_property
     def _with_vectors(self):
         return {name: model.with_vectors(branch) for name, branch in self.networks.items() if name != "fusion"}

@@ -184,6 +184,9 @@ class CausalRecogniser(Recogniser):
         """(N, D) of the texts; words that neither the run nor its GloVe file knows do not count."""
         return self.words.rows(transcripts, self.glove)[0]
 
+    def known_words(self, transcripts):
+        return self.words.rows(transcripts, self.glove)[1] if self.words else super().known_words(transcripts)
+
     def predict(self, utterances, dialogs, places):
         seen = seen_dialogs(dialogs.values(), self.run.settings.context)
         arrays = self.inputs(utterances, seen)

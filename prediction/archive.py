@@ -1,0 +1,287 @@
+"""A folder of recordings, each with its transcript: on the cores of this machine or the workers of a Dask cluster.
+
+Recordings are found folder by folder and handed out as workers get free, so that memory does not grow with their
+number. A worker starts the framework once. A recording that fails, or whose worker dies, is named, and the others go
+on; what is finished is skipped the next time.
+"""
+
+import contextlib
+import csv
+import multiprocessing
+import os
+import sys
+from collections import deque
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, ProcessPoolExecutor, wait
+from dataclasses import replace
+from pathlib import Path
+from urllib.parse import quote
+
+import numpy as np
+from tqdm import tqdm
+
+from data.transcripts import SUFFIXES as TRANSCRIPTS
+from data.workers import cluster, interrupts_ignored
+from prediction import conversation, page, sound
+from storage.files import InputError, atomic_path, read_json
+
+# Of several transcripts the one that people made, then the one that says most.
+_ORDER = (".eaf", ".textgrid", ".cha", ".json", ".vtt", ".srt", ".csv", ".tsv")
+
+
+def find_transcript(recording, names=None):
+    """The transcripts beside a recording: its name, or its name and a language ("talk.en.vtt"), with their endings.
+
+    Args:
+        recording: its path.
+        names: the names of the files in its folder, if known.
+
+    Returns:
+        Paths, the best first.
+    """
+    recording = Path(recording)
+    if names is None:
+        names = sorted(path.name for path in recording.parent.iterdir() if path.is_file())
+    found = []
+    for name in names:
+        stem, suffix = os.path.splitext(name)
+        if suffix.lower() not in TRANSCRIPTS or name.lower().endswith(conversation.SUFFIXES[2]):
+            continue
+        base, language = os.path.splitext(stem)
+        same = stem in (recording.stem, recording.name) or (base == recording.stem and 2 < len(language) < 7)
+        if same:
+            found.append((_ORDER.index(suffix.lower()), name))
+    return [recording.parent / name for _, name in sorted(found)]
+
+
+def job_of(recording, transcript=None, name=None):
+    """The `conversation.Job` of a recording.
+
+    Raises:
+        InputError: it has no transcript.
+    """
+    recording = Path(recording)
+    found = [Path(transcript)] if transcript else find_transcript(recording)
+    if not found:
+        raise InputError(
+            f"{recording}: no transcript beside it ({recording.stem}.vtt, .srt, .json, .TextGrid, .eaf, .cha or .csv); "
+            f"make one with a recogniser ('whisperx {recording.name}' or 'whisper {recording.name} "
+            "--word_timestamps True --output_format json') or by hand in ELAN or Praat, or name it with --transcript"
+        )
+    return conversation.Job(name or recording.stem, found[0], recording, tuple(found[1:]))
+
+
+def jobs_in(folder, out, audio=True):
+    """Yields the `conversation.Job` of each recording under a folder, in order; (name, why) where there is none.
+
+    Args:
+        folder: its path.
+        out: where answers go, which is passed over.
+        audio: whether there are recordings; without, each transcript is a conversation.
+    """
+    folder, out = Path(folder), Path(out).resolve()
+    for here, folders, names in os.walk(folder):
+        folders[:] = sorted(one for one in folders if not one.startswith(".") and (Path(here) / one).resolve() != out)
+        names = sorted(name for name in names if not name.startswith("."))
+        place = Path(here).relative_to(folder)
+        wanted = sound.SUFFIXES if audio else TRANSCRIPTS
+        mine = [name for name in names if os.path.splitext(name)[1].lower() in wanted]
+        if not audio:
+            mine = [name for name in mine if not name.lower().endswith(conversation.SUFFIXES[2])]
+        stems = [os.path.splitext(name)[0].lower() for name in mine]
+        for name in mine:
+            stem = os.path.splitext(name)[0]
+            called = (place / (stem if stems.count(stem.lower()) == 1 else name)).as_posix()
+            if not audio:
+                yield conversation.Job(called, Path(here) / name)
+                continue
+            found = find_transcript(Path(here) / name, names)
+            if found:
+                yield conversation.Job(called, found[0], Path(here) / name, tuple(found[1:]))
+            else:
+                yield called, "no transcript beside it"
+
+
+def predict_folder(folder, options, out, scheduler=None):
+    """Predicts what is not finished yet, and writes summary.csv and index.html.
+
+    Args:
+        folder: of recordings, or of transcripts where `options.audio` is off.
+        options: `conversation.Options`.
+        out: folder for the answers.
+        scheduler: HOST:PORT of a Dask cluster's scheduler, or None.
+
+    Returns:
+        ({"done", "skipped"}: counts, {name: why} of those that failed).
+
+    Raises:
+        InputError: nothing to predict is there, or the checkpoint cannot be loaded.
+    """
+    if next(iter(jobs_in(folder, out, options.audio)), None) is None:
+        raise InputError(f"{folder}: no {'recording' if options.audio else 'transcript'} in it")
+    conversation.checkpoint_said(options.checkpoint)
+    counts, failures = {"done": 0, "skipped": 0}, {}
+    width = options.jobs or os.cpu_count()
+    quiet = replace(options, jobs=1, progress=False)
+    bar = tqdm(
+        desc="conversations",
+        unit=" conversations",
+        total=sum(1 for _ in jobs_in(folder, out, options.audio)),
+        disable=not options.progress,
+        mininterval=0.1 if sys.stderr.isatty() else 10,
+    )
+
+    def pending():
+        for job in jobs_in(folder, out, options.audio):
+            if not isinstance(job, conversation.Job):
+                failures[job[0]] = job[1]
+            elif conversation.finished(job, options, out):
+                counts["skipped"] += 1
+            else:
+                yield job
+                continue
+            bar.update()
+
+    try:
+        with bar, _pools(width, scheduler) as (pool_of, width):
+            for job, result in _results(pending(), (_work, quiet, out), pool_of, width):
+                bar.update()
+                if result is None:
+                    counts["done"] += 1
+                else:
+                    failures[job.name] = result
+                    bar.write(f"{job.name}: {result}", file=sys.stderr)
+    finally:
+        _summarise(folder, options, out, failures)
+    return counts, failures
+
+
+def _work(job, options, out):
+    """Predicts one conversation in a worker process; gives None, or why it failed."""
+    try:
+        conversation.run(job, options, out)
+        return None
+    except (InputError, OSError) as error:
+        return str(error)
+    except Exception as error:  # a fault of ours costs this recording alone, and is named
+        return f"{type(error).__name__}: {error}"
+
+
+@contextlib.contextmanager
+def _pools(width, scheduler):
+    """Yields (function that gives a pool of workers, how many tasks to hand out at once)."""
+    if scheduler:
+        with cluster(scheduler) as client:
+            pool = client.get_executor()
+            yield lambda: pool, 2 * sum(client.nthreads().values())
+        return
+    pools = []
+
+    def pool_of():
+        pools.append(ProcessPoolExecutor(width, multiprocessing.get_context("spawn"), _begin, (width,)))
+        return pools[-1]
+
+    try:
+        yield pool_of, width
+    except BaseException:
+        for process in multiprocessing.active_children():  # they ignore Ctrl-C themselves
+            process.terminate()
+        raise
+    finally:
+        for pool in pools:
+            pool.shutdown(cancel_futures=True)
+
+
+def _begin(width):
+    """A worker takes its share of the cores; the framework reads this when it starts."""
+    os.environ["TF_NUM_INTRAOP_THREADS"] = os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // width))
+
+
+def _results(jobs, call, pool_of, width):
+    """Yields (job, result) in the order in which they end.
+
+    A worker that dies takes all that its pool works on with it. Which recording was to blame is found by giving each
+    of these a pool of its own.
+    """
+    work, *arguments = call
+    pool, running, suspects, ended = None, {}, deque(), False
+    while True:
+        alone = not running and suspects
+        while len(running) < (1 if alone else width) and not (suspects and not alone):
+            job = suspects.popleft() if alone else next(jobs, None)
+            if job is None:
+                ended = True
+                break
+            pool = pool or pool_of()
+            with interrupts_ignored():
+                running[pool.submit(work, job, *arguments)] = job
+        if not running:
+            if ended and not suspects:
+                return
+            continue
+        for future in wait(running, return_when=FIRST_COMPLETED).done:
+            job = running.pop(future)
+            try:
+                yield job, future.result()
+            except BrokenExecutor:
+                pool = None
+                if alone:
+                    yield job, "its worker died, perhaps for want of memory; with fewer --jobs each has more"
+                else:
+                    suspects.append(job)
+            except Exception as error:  # a Dask worker that died
+                yield job, f"its worker died ({type(error).__name__}: {error})"
+
+
+def _summarise(folder, options, out, failures):
+    """Writes summary.csv and index.html from the answers that are there, one at a time."""
+    out = Path(out)
+    emotions, rows, total = None, [], 0
+    with atomic_path(out / "summary.csv") as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        for job in jobs_in(folder, out, options.audio):
+            name = job.name if isinstance(job, conversation.Job) else job[0]
+            entry = {"name": name, "failure": failures.get(name)}
+            if not entry["failure"]:
+                try:
+                    entry |= _summary(read_json(out / f"{name}.json"))
+                except InputError:
+                    continue  # was not reached yet
+            if emotions is None and "emotions" in entry:
+                emotions = entry["emotions"]
+            total += 1
+            if len(rows) < page.MOST_ROWS:
+                rows.append(entry)
+            if total == 1:
+                names = emotions or conversation.read_run(options.checkpoint).emotions
+                writer.writerow(
+                    ["conversation", "duration_s", "speakers", "utterances", "unanswered", *names, "top", "failure"]
+                )
+            if entry["failure"]:
+                writer.writerow([name, *[""] * (len(names) + 5), entry["failure"]])
+                continue
+            shares = entry["shares"]
+            cells = (
+                [""] * (len(names) + 1)
+                if shares is None
+                else [*(f"{one:.6f}" for one in shares), names[int(np.argmax(shares))]]
+            )
+            writer.writerow(
+                [name, entry["duration_s"], entry["speakers"], entry["utterances"], entry["unanswered"], *cells, ""]
+            )
+    page.write_index(out / "index.html", rows, total, conversation.limits_of(options.checkpoint))
+
+
+def _summary(answer):
+    """What the summary says of one conversation, from its NAME.json."""
+    spoken = [one for one in answer["speakers"].values() if one["shares"] is not None]
+    weights = [max(one["seconds"], 0.1) for one in spoken]
+    shares = np.average([one["shares"] for one in spoken], axis=0, weights=weights).tolist() if spoken else None
+    return {
+        "link": quote(f"{answer['name']}.html"),
+        "duration_s": answer["duration_s"],
+        "speakers": len(answer["speakers"]),
+        "utterances": len(answer["utterances"]),
+        "unanswered": sum(one["shares"] is None for one in answer["utterances"]),
+        "emotions": answer["emotions"],
+        "shares": shares,
+    }
