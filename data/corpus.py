@@ -4,16 +4,21 @@ Format `mcaf-corpus`, version 1. Attributes: `format`, `format_version`, `corpus
 `audio_feature_set`. Datasets, one row per utterance, sorted by dialog, then start time: `utterance_id`, `dialog_id`,
 `speaker`, `transcript` (UTF-8), `session` (int8), `start_s`, `end_s` (seconds), `votes_external`, `votes_self`
 (N, C tag counts), `audio` (N, A) float32 with attribute `names`; where a corpus has an official split also
-`split`, one of "train", "dev", "test".
+`split`, one of "train", "dev", "test"; where an encoder has read the transcripts also `text` (N, T) float32. `text`,
+and `audio` where an encoder made it, have the attributes `encoder`, `layers`, `pooling`, `sha256` (`data.encoders`).
 """
 
+import json
 from dataclasses import dataclass, fields
 
 import h5py
 import numpy as np
+from pydantic import ValidationError
 
+from settings import said_of
 from storage.files import InputError, sha256
 from storage.hdf5 import LARGEST_RATIO, atomic_hdf5, open_hdf5, plain_dataset
+from storage.runs import EncoderFiles
 
 FORMAT, FORMAT_VERSION = "mcaf-corpus", 1
 _TEXT = ("utterance_id", "dialog_id", "speaker", "transcript")
@@ -25,6 +30,7 @@ _NUMBERS = {
     "votes_self": "int16",
     "audio": "float32",
 }
+_VECTORS = {"text": "float32"}  # in some files
 _LARGEST_TEXT_BYTES = 100_000
 
 
@@ -34,6 +40,7 @@ class Corpus:
 
     `name` is the corpus's name, `emotions` the C names in label order, `audio_names` the A columns' names;
     `utterance_id`, `dialog_id`, `speaker` and `transcript` are (N,) arrays of str; `split` is (N,) or None;
+    `text` is (N, T) or None; `text_encoder` and `audio_encoder` are the encoders that made `text` and `audio`, or None;
     `sha256` is the file's hash, "" before it is written.
     """
 
@@ -52,6 +59,9 @@ class Corpus:
     votes_self: np.ndarray
     audio: np.ndarray
     split: np.ndarray | None = None
+    text: np.ndarray | None = None
+    text_encoder: EncoderFiles | None = None
+    audio_encoder: EncoderFiles | None = None
     sha256: str = ""
 
     def __len__(self):
@@ -94,13 +104,18 @@ def write_corpus(path, corpus):
         text = h5py.string_dtype("utf-8")
         for name in _TEXT + (("split",) if corpus.split is not None else ()):
             file.create_dataset(name, data=[str(value) for value in getattr(corpus, name)], dtype=text)
-        for name, dtype in _NUMBERS.items():
+        for name, dtype in (_NUMBERS | (_VECTORS if corpus.text is not None else {})).items():
             values = np.asarray(getattr(corpus, name), dtype)
             packing = {"compression": "gzip", "shuffle": True} if values.ndim == 2 and values.size else {}
             file.create_dataset(name, data=values, **packing)
         for name in ("start_s", "end_s"):
             file[name].attrs["unit"] = "s"
         file["audio"].attrs.create("names", list(corpus.audio_names), dtype=text)
+        for name, encoder in (("text", corpus.text_encoder), ("audio", corpus.audio_encoder)):
+            if encoder is not None:
+                attributes = encoder.model_dump()
+                file[name].attrs["encoder"] = attributes.pop("name")
+                file[name].attrs.update(attributes)
 
 
 def read_corpus(path):
@@ -116,14 +131,17 @@ def read_corpus(path):
     with open_hdf5(path, "make one with 'python -m data.prepare'") as file:
         _check_header(path, file)
         split = ("split",) if "split" in file else ()
-        _check_layout(path, file, _TEXT + split)
+        numbers = _NUMBERS | (_VECTORS if "text" in file else {})
+        _check_layout(path, file, _TEXT + split, numbers)
         arrays = {name: _read_text(path, file, name) for name in _TEXT + split}
-        arrays |= {name: _read_numbers(path, file[name], name, dtype) for name, dtype in _NUMBERS.items()}
+        arrays |= {name: _read_numbers(path, file[name], name, dtype) for name, dtype in numbers.items()}
         corpus = Corpus(
             name=_text_attribute(path, file, "corpus"),
             emotions=_names_attribute(path, file, "emotions"),
             audio_feature_set=_text_attribute(path, file, "audio_feature_set"),
             audio_names=_names_attribute(path, file["audio"], "names"),
+            text_encoder=_encoder(path, file["text"]) if "text" in file else None,
+            audio_encoder=_encoder(path, file["audio"]) if "encoder" in file["audio"].attrs else None,
             sha256=sha256(path),
             **arrays,
         )
@@ -143,20 +161,20 @@ def _check_header(path, file):
         )
 
 
-def _check_layout(path, file, text_names):
+def _check_layout(path, file, text_names, numbers):
     """Checks every dataset before any is read, so that a damaged or hostile file costs no memory."""
     num_rows = None
-    for name in [*text_names, *_NUMBERS]:
+    for name in [*text_names, *numbers]:
         dataset = plain_dataset(path, file, name)
         num_rows = dataset.shape[0] if num_rows is None and dataset.ndim else num_rows
         if (num_rows or 0) > file.id.get_filesize():  # an id alone takes more than a byte
             raise InputError(f"{path}: declares {num_rows} utterances, more than the file can hold; it is damaged")
-        ndim = 2 if name in ("votes_external", "votes_self", "audio") else 1
+        ndim = 2 if name in ("votes_external", "votes_self", "audio", "text") else 1
         if dataset.ndim != ndim or dataset.shape[0] != num_rows:
             raise InputError(f"{path}: '{name}' has shape {dataset.shape}, expected {num_rows} rows and {ndim} axes")
         if name in text_names and h5py.check_string_dtype(dataset.dtype) is None:
             raise InputError(f"{path}: '{name}' must hold text, found {dataset.dtype}")
-        if name in _NUMBERS and dataset.dtype.kind not in "iuf":
+        if name in numbers and dataset.dtype.kind not in "iuf":
             raise InputError(f"{path}: '{name}' must hold numbers, found {dataset.dtype}")
 
 
@@ -179,6 +197,17 @@ def _names_attribute(path, item, name):
     if not all(isinstance(value, str) for value in names):
         raise InputError(f"{path}: attribute '{name}' must be a list of names; prepare the file again")
     return names
+
+
+def _encoder(path, dataset):
+    """What the attributes of a dataset say of its encoder."""
+    attributes = {name: dataset.attrs.get(name) for name in ("encoder", "layers", "pooling", "sha256")}
+    values = {name: np.asarray(_plain(value)).tolist() for name, value in attributes.items()}
+    try:
+        return EncoderFiles.model_validate_json(json.dumps({"name": values.pop("encoder")} | values, default=str))
+    except ValidationError as error:
+        where = dataset.name.removeprefix("/")
+        raise InputError(f"{path}: attributes of '{where}': {said_of(error)}; prepare the file again") from error
 
 
 def _read_text(path, file, name):
@@ -225,6 +254,8 @@ def check_corpus(corpus, path):
             raise InputError(f"{path}: '{name}' of {corpus.utterance_id[(votes < 0).any(axis=1)][0]} is negative")
     if corpus.audio.shape != (num, len(corpus.audio_names)):
         raise InputError(f"{path}: 'audio' has shape {corpus.audio.shape}, but {len(corpus.audio_names)} column names")
+    if corpus.text is not None and (corpus.text.ndim != 2 or len(corpus.text) != num):
+        raise InputError(f"{path}: 'text' has shape {corpus.text.shape}, expected {num} rows")
     if len(set(corpus.emotions)) != num_emotions or num_emotions < 2:
         raise InputError(
             f"{path}: attribute 'emotions' must name at least two different emotions, found {corpus.emotions}"
@@ -256,9 +287,10 @@ def check_corpus(corpus, path):
             f"{path}: {corpus.utterance_id[backwards[0] + 1]} starts before the utterance ahead of it; "
             "sort by start time"
         )
-    bad = ~np.isfinite(corpus.audio).all(axis=1)
-    if bad.any():
-        raise InputError(
-            f"{path}: audio features of {corpus.utterance_id[bad][0]} are not finite ({bad.sum()} such utterances); "
-            "prepare again"
-        )
+    for what, vectors in (("audio features", corpus.audio), ("text vectors", corpus.text)):
+        bad = ~np.isfinite(vectors).all(axis=1) if vectors is not None else np.zeros(1, bool)
+        if bad.any():
+            raise InputError(
+                f"{path}: {what} of {corpus.utterance_id[bad][0]} are not finite ({bad.sum()} such utterances); "
+                "prepare again"
+            )

@@ -26,14 +26,33 @@ class _Part(BaseModel):
     model_config = ConfigDict(strict=True, extra="allow")
 
 
+def _different(names):
+    if len(set(names)) < len(names):
+        raise ValueError("one is there twice")
+    return names
+
+
+class EncoderFiles(_Part):
+    """An encoder of `data.encoders`, and how its layers were pooled; `sha256` is of its weights and configuration."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    layers: Annotated[tuple[int, ...], Field(min_length=1), AfterValidator(_different)]
+    pooling: Literal["mean", "mean-std"]
+    sha256: str
+
+
 class CorpusFile(_Part):
-    """The corpus file that a run was trained on."""
+    """The corpus file that a run was trained on, and the encoders of its arrays."""
 
     name: str
     path: str
     sha256: str
     audio_feature_set: str
     num_audio_features: Annotated[int, Field(ge=0)]
+    text_encoder: EncoderFiles | None = None
+    audio_encoder: EncoderFiles | None = None
 
 
 class WordsFile(_Part):
@@ -57,12 +76,6 @@ def _file_name(name):
     if not _FILE_NAME.fullmatch(name):
         raise ValueError(f"{name!r:.80} is no name of a file in the folder")
     return name
-
-
-def _different(names):
-    if len(set(names)) < len(names):
-        raise ValueError("one is there twice")
-    return names
 
 
 class _Words(RootModel):
