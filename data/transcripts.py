@@ -28,7 +28,7 @@ ONE_SPEAKER = "Speaker"  # where the transcript names nobody
 LONGEST_PAUSE_S = 0.7  # a longer one between two words ends an utterance
 _ANSWERS = "mcaf-prediction"  # format of what predict.py writes
 
-_SENTENCE_END = re.compile(r"(?<!\.\.)[.!?。！？؟।]+[\"'”’»)\]]*$")
+_SENTENCE_END = re.compile(r"(?:(?<!\.)\.|[!?。！？؟।])[\"'”’»)\]]*$")
 _ABBREVIATION = re.compile(r"(?:[A-Za-z]|[A-Z](?:\.[A-Za-z])+|(?i:mr|mrs|ms|dr|st|prof|vs|e\.g|i\.e|etc))\.$")
 # "[SPEAKER_00]: ...", and "Ann Lee: ..." of up to three words that begin with a capital, or are in a script without.
 _TAGGED = re.compile(r"\s*(?:\[(?P<tag>[^\]:]{1,60})\]|(?P<label>(?:SPEAKER|Speaker)[ _]?\w{1,3}))\s*:\s*")
@@ -281,8 +281,8 @@ def _textgrid(path, notes):
         if tier.tier_type != "IntervalTier":
             notes[f"tier {tier.name!r:.60} has points, not intervals, and is left out"] = []
             continue
-        spoken = [(start_s, end_s, text) for start_s, end_s, text in tier.intervals if text.strip()]
-        kind = _WORD_TIER.fullmatch(tier.name.strip())
+        spoken = [(start_s, end_s, text) for start_s, end_s, text in tier.intervals if text and text.strip()]
+        kind = _WORD_TIER.fullmatch((tier.name or "").strip())
         if kind and kind["kind"].lower().startswith("phon"):
             notes[f"tier {tier.name!r:.60} holds sounds, not words, and is left out"] = []
         elif kind:

@@ -1,0 +1,255 @@
+"""Transcripts as people have them: each form gives the same conversation, each oddity a note, each fault one line."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pympi import Eaf, TextGrid
+
+from data.transcripts import SUFFIXES, read_transcript
+from storage.files import InputError
+
+# (start s, end s, speaker, words) of the conversation that all forms hold
+TALK = ((0.5, 1.25, "Ann", 'Hello "you" & <b>me</b>!'), (1.5, 2.0, "Bob", "Grüße: 12 € 好"), (3.0, 4.5, "Ann", "Bye."))
+
+
+def clock(seconds, mark):
+    return f"00:00:{seconds:06.3f}".replace(".", mark)
+
+
+def escaped(words):
+    return words.replace("&", "&amp;").replace("<", "&lt;")
+
+
+def as_textgrid(mode):
+    def write(path):
+        grid = TextGrid(xmax=10)
+        for name in ("Ann", "Bob"):
+            tier = grid.add_tier(name)
+            for start_s, end_s, speaker, words in TALK:
+                if speaker == name:
+                    tier.add_interval(start_s, end_s, words)
+        grid.to_file(path, mode=mode)
+        if mode == "normal":  # as Praat saves what is not ASCII
+            path.write_bytes(path.read_text("utf-8").encode("utf-16"))
+
+    return write
+
+
+def as_eaf(path):
+    elan = Eaf()
+    elan.add_linguistic_type("child", constraints="Symbolic_Association", timealignable=False)
+    for tier, name in (("A", "Ann"), ("Bob", None)):
+        elan.add_tier(tier, part=name)
+    for start_s, end_s, speaker, words in TALK:
+        elan.add_annotation("A" if speaker == "Ann" else "Bob", round(1000 * start_s), round(1000 * end_s), words)
+    elan.add_tier("German", "child", "Bob")
+    elan.add_ref_annotation("German", "Bob", 1700, "nicht zu lesen")
+    elan.to_file(path)
+
+
+def text(build):
+    return lambda path: path.write_text(build(), encoding="utf-8")
+
+
+def segments(**more):
+    return [{"start": a, "end": b, "speaker": who, "text": f" {words}", **more} for a, b, who, words in TALK]
+
+
+FORMS = {
+    "voices.vtt": text(
+        lambda: (
+            "WEBVTT - talk\n\nNOTE made up\n\n"
+            + "\n\n".join(
+                f"{n}\n{clock(a, '.')} --> {clock(b, '.')} align:start\n<v.loud {who}>{escaped(words)}</v>"
+                for n, (a, b, who, words) in enumerate(TALK)
+            )
+        )
+    ),
+    "names.vtt": text(
+        lambda: (
+            "WEBVTT\n\n"
+            + "\n\n".join(f"{clock(a, '.')[3:]} --> {clock(b, '.')[3:]}\n{who}: {escaped(w)}" for a, b, who, w in TALK)
+        )
+    ),
+    "names.srt": lambda path: path.write_bytes(
+        b"\xef\xbb\xbf"
+        + "\r\n\r\n".join(
+            f"{n}\r\n{clock(a, ',')} --> {clock(b, ',')}\r\n[{who}]: {escaped(words)}"
+            for n, (a, b, who, words) in enumerate(TALK, 1)
+        ).encode()
+    ),
+    "whisperx.json": text(lambda: json.dumps({"segments": segments(), "language": "en", "word_segments": []})),
+    "list.json": text(lambda: json.dumps(segments(words=[]))),
+    "praat.TextGrid": as_textgrid("normal"),
+    "short.TextGrid": as_textgrid("short"),
+    "binary.textgrid": as_textgrid("binary"),
+    "elan.eaf": as_eaf,
+    "chat.cha": text(
+        lambda: (
+            "@UTF8\n@Begin\n@Participants:\tANN Ann Adult, BOB Bob Adult\n"
+            + "".join(
+                f"*{who.upper()}:\t{words} \x15{1000 * a:.0f}_{1000 * b:.0f}\x15\n%com:\tnot said\n"
+                for a, b, who, words in TALK
+            ).replace("<b>me</b>", "<b> [/] me</b>")
+            + "@End\n"
+        )
+    ),
+    "plain.csv": text(
+        lambda: (
+            "start,end,speaker,text\n"
+            + "".join(f'{a},{b},{who},"{words.replace(chr(34), 2 * chr(34))}"\n' for a, b, who, words in TALK)
+        )
+    ),
+    "prepared.csv": text(
+        lambda: (
+            "dialog,utterance,start_s,end_s,speaker,transcript,split,vote:a\n"
+            + "".join(
+                f'd,u{n},{a},{b},{who},"{words.replace(chr(34), 2 * chr(34))}",test,sad\n'
+                for n, (a, b, who, words) in enumerate(TALK)
+            )
+        )
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_every_form_gives_the_same_conversation(name, tmp_path):
+    FORMS[name](tmp_path / name)
+    utterances, notes = read_transcript(tmp_path / name)
+    found = [(one.start_s, one.end_s, one.speaker, one.transcript) for one in utterances]
+    wanted = [list(one) for one in TALK]
+    if name == "chat.cha":  # where <> groups words, and a colon lengthens them
+        wanted[0][3], wanted[1][3] = 'Hello "you" & b me/b!', "Grüße 12 € 好"
+    assert found == [tuple(one) for one in wanted]
+    assert len({one.utterance_id for one in utterances}) == 3
+    assert all("refers to another" in note for note in notes) and bool(notes) == (name == "elan.eaf")
+
+
+def read(path, content):
+    path.write_text(content, encoding="utf-8")
+    utterances, notes = read_transcript(path)
+    return [(one.start_s, one.end_s, one.speaker, one.transcript) for one in utterances], notes
+
+
+def words(*timed):
+    """whisper's words with leading spaces, of (word, start, end, speaker)."""
+    return [
+        {"word": f" {word}"} | {k: v for k, v in zip(("start", "end", "speaker"), rest, strict=False) if v is not None}
+        for word, *rest in timed
+    ]
+
+
+def test_words_are_cut_at_pauses_sentence_ends_and_speakers(tmp_path):
+    said = words(
+        ("Hello", 0.0, 0.4), ("Mr.", 0.4, 0.6), ("U.S.", 0.6, 0.9), ("so...", 0.9, 1.1), ("yes.", 1.1, 1.5),
+        ("In", 1.5, 1.6), ("2014", None), ("then", 2.0, 2.2), ("well", 3.0, 3.1), ("no", 3.2, 3.4, "S1"),
+    )  # fmt: skip
+    segment = {"start": 0.0, "end": 3.4, "text": " ".join(one["word"] for one in said), "words": said, "speaker": "S0"}
+    found, _ = read(tmp_path / "talk.json", json.dumps({"segments": [segment]}))
+    assert found == [
+        (0.0, 1.5, "S0", "Hello Mr. U.S. so... yes."),
+        (1.5, 2.2, "S0", "In 2014 then"),
+        (3.0, 3.1, "S0", "well"),
+        (3.2, 3.4, "S1", "no"),
+    ]
+    # words without spaces stay together where the segment has none
+    segment = {"start": 0, "end": 2, "text": "好吗", "words": [{"word": one, "start": 0, "end": 1} for one in "好吗"]}
+    assert read(tmp_path / "cn.json", json.dumps([segment]))[0] == [(0, 1, "Speaker", "好吗")]
+    # a segment without words stays whole, and touching ones of a speaker are not joined; cpp: milliseconds
+    cpp = [{"offsets": {"from": n * 1000, "to": n * 1000 + 1000}, "text": " One. Two."} for n in (0, 1)]
+    found, notes = read(tmp_path / "cpp.json", json.dumps({"transcription": cpp}))
+    assert found == [(0, 1, "Speaker", "One. Two."), (1, 2, "Speaker", "One. Two.")]
+    assert list(notes) == ["no speakers are named: all of it is taken for one speaker"]
+    grid = TextGrid(xmax=9)
+    tier = grid.add_tier("Ann - words")
+    for start_s, end_s, word in ((0, 1, "so"), (1.2, 2, "what"), (4, 5, "now")):
+        tier.add_interval(start_s, end_s, word)
+    grid.add_tier("Ann - phones").add_interval(0, 1, "S")
+    grid.to_file(tmp_path / "aligned.TextGrid")
+    utterances, _ = read_transcript(tmp_path / "aligned.TextGrid")
+    assert [(one.start_s, one.end_s, one.speaker, one.transcript) for one in utterances] == [
+        (0, 2, "Ann", "so what"),
+        (4, 5, "Ann", "now"),
+    ]
+
+
+def test_oddities_are_named_with_their_utterances(tmp_path):
+    found, notes = read(
+        tmp_path / "talk.vtt",
+        "WEBVTT\n\n00:00:01.000 --> 00:00:02.000\n<v Ann>one <v Bob>two two\n\n00:00:03.000 --> 00:00:02.500\nthree\n\n"
+        "00:00:04.000 --> 00:00:05.000\n\n0:x --> 00:07.000\nlost\n",
+    )
+    assert [one[2:] for one in found] == [("Ann", "one"), ("Bob", "two two"), ("Bob", "three"), ("Bob", "")]
+    assert found[0][1] == found[1][0] == 1.3 and found[2][:2] == (3, 3)
+    assert notes == {
+        "1 cues are empty, or have times that cannot be read, and are left out": [],
+        "no speaker is named: taken for the one before": ["0003", "0004"],
+        "the end is before the start: taken for one without sound": ["0003"],
+    }
+    # live captions say each line twice
+    rolling = (
+        "WEBVTT\n\n00:00:00.000 --> 00:00:02.000\n \nso<00:00:00.500><c> today</c>\n\n00:00:02.000 --> 00:00:02.010\n"
+        "so today\n \n\n00:00:02.010 --> 00:00:04.000\nso today\nwe<00:00:02.500><c> go</c>\n"
+    )
+    assert [one[3] for one in read(tmp_path / "live.vtt", rolling)[0]] == ["so today", "we go"]
+    # a word with a colon is a name where it comes back
+    cues = ("Ann: Hi", "and on", "Remember: this", "no", "Ann: Bye", "12:30 it is", "http://x", "he said: no")
+    srt = "\n\n".join(f"{n}\n{clock(n, ',')} --> {clock(n + 1, ',')}\n{cue}" for n, cue in enumerate(cues, 1))
+    assert [one[2:] for one in read(tmp_path / "colon.srt", srt)[0]][:5] == [
+        ("Ann", "Hi"), ("Ann", "and on"), ("Ann", "Remember: this"), ("Ann", "no"), ("Ann", "Bye"),
+    ]  # fmt: skip
+    found, notes = read(tmp_path / "ends.csv", "start,speaker,text\n0:01,Ann,a\n3,,b\n")
+    assert found == [(1, 3, "Ann", "a"), (3, 3, "Ann", "b")] and len(notes) == 2
+    found, notes = read(
+        tmp_path / "marks.cha",
+        "*CHI:\tmore &-uh <cook> [//] cook(ie)s@c (.) 0v xxx &=laughs +... \x150_1500\x15\n"
+        "*MOT:\twanna [: want to] no: ?\n\t\x151500_3000\x15\n*MOT:\txxx .\n",
+    )
+    assert [one[3] for one in found] == ["more uh cook cookies [laughs]", "wanna no?", ""] and found[2][:2] == (3, 3)
+
+
+FAULTS = {
+    "no.txt": ("hello", "must end with .vtt, .srt"),
+    "no.vtt": ("hello", "not VTT subtitles"),
+    "empty.vtt": ("WEBVTT\n", "no utterance in it"),
+    "cut.json": ('{"segments": [\n', "line 2: not JSON"),
+    "other.json": ('{"text": "hi"}', "no segments in it"),
+    "type.json": ('[{"start": "0", "end": 1}]', "segment 0.start: must be a valid number"),
+    "deep.json": ("[" * 100_000, "cannot be read"),
+    "ours.json": ('{"format": "mcaf-prediction"}', "what predict.py wrote"),
+    "no.TextGrid": ("hello", "open it in Praat"),
+    "no.eaf": ("<x>", "open it in ELAN"),
+    "no.cha": ("*CHI:\thello .\n", "no utterance has times"),
+    "no.csv": ("a,b\n1,2\n", "no column start_s"),
+    "time.csv": ("start,text\nsoon,hi\n", "line 2: 'soon' is no time"),
+    "two.csv": ("dialog,start,text\na,1,hi\nb,2,ho\n", "holds 2 dialogs"),
+    "early.json": ('[{"start": -1, "end": 1, "text": "hi"}]', "starts at -1.0 s"),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_what_is_no_transcript_is_refused_in_one_line(name, tmp_path):
+    content, said = FAULTS[name]
+    (tmp_path / name).write_text(content, encoding="utf-8")
+    with pytest.raises(InputError, match=r".") as error:
+        read_transcript(tmp_path / name)
+    assert said in str(error.value) and name in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.fuzz
+@given(st.sampled_from(SUFFIXES), st.binary(max_size=60), st.integers(0, 400), st.sampled_from(sorted(FORMS)))
+def test_damaged_transcripts_are_read_or_refused(tmp_path_factory, suffix, junk, place, form):
+    path = tmp_path_factory.mktemp("fuzz") / f"talk{suffix}"
+    if form.lower().endswith(suffix):  # a good file with junk in it, else junk alone
+        FORMS[form](path)
+        content = path.read_bytes()
+        junk = content[:place] + junk + content[place + len(junk) :]
+    path.write_bytes(junk)
+    try:
+        utterances, _ = read_transcript(path)
+    except InputError as error:
+        assert "\n" not in str(error)
+    else:
+        assert all(0 <= one.start_s <= one.end_s and one.speaker and "\n" not in one.transcript for one in utterances)
