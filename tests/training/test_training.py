@@ -19,7 +19,8 @@ from conftest import ROOT, run_script
 
 from checkpoint import load_checkpoint
 from data.corpus import read_corpus
-from data.labels import EMOTIONS, split_sessions, vote_shares
+from data.labels import EMOTIONS, vote_shares
+from data.task import split_sessions
 from scoring.evaluation import score_epochs, task_of
 from scoring.metrics import confusion_matrix, scores
 from storage.files import InputError, sha256
