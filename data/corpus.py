@@ -256,6 +256,8 @@ def check_corpus(corpus, path):
         raise InputError(f"{path}: 'audio' has shape {corpus.audio.shape}, but {len(corpus.audio_names)} column names")
     if corpus.text is not None and (corpus.text.ndim != 2 or len(corpus.text) != num):
         raise InputError(f"{path}: 'text' has shape {corpus.text.shape}, expected {num} rows")
+    if (corpus.text is None) != (corpus.text_encoder is None):
+        raise InputError(f"{path}: 'text' is there, and no encoder that made it; or the other way round")
     if len(set(corpus.emotions)) != num_emotions or num_emotions < 2:
         raise InputError(
             f"{path}: attribute 'emotions' must name at least two different emotions, found {corpus.emotions}"

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from data.corpus import Corpus, dialog_slices, read_corpus, write_corpus
 from storage.files import InputError
+from storage.runs import EncoderFiles
 
 
 def small_corpus(num_features=5, **changes):
@@ -68,6 +69,41 @@ def test_an_official_split_is_kept(path):
     assert read_corpus(path).split.tolist() == split.tolist()
 
 
+ENCODER = EncoderFiles(name="some/encoder", layers=(3, -1), pooling="mean-std", sha256="0" * 64)
+
+
+def test_vectors_of_encoders_are_kept_with_what_made_them(path, tmp_path):
+    text = np.arange(6, dtype="float32").reshape(3, 2)
+    write_corpus(path, small_corpus(text=text, text_encoder=ENCODER))
+    found = read_corpus(path)
+    assert (found.text == text).all() and found.text_encoder == ENCODER and found.audio_encoder is None
+    assert (found.take([2, 0]).text == text[[2, 0]]).all() and found.take([2, 0]).text_encoder == ENCODER
+    # Without them the file has no trace of them.
+    write_corpus(path, dataclasses.replace(found, text=None, text_encoder=None))
+    write_corpus(tmp_path / "plain.h5", small_corpus())
+    assert path.read_bytes() == (tmp_path / "plain.h5").read_bytes()
+    write_corpus(path, small_corpus(audio_encoder=ENCODER))
+    assert read_corpus(path).audio_encoder == ENCODER and read_corpus(path).text is None
+
+
+@pytest.mark.parametrize(
+    "name, value, message",
+    [
+        ("layers", "3", "attributes of 'text': layers: must be a valid array"),
+        ("layers", [1, 1], "attributes of 'text': layers: one is there twice"),
+        ("pooling", "max", "attributes of 'text': pooling: must be 'mean' or 'mean-std'"),
+        ("encoder", None, "attributes of 'text': name: must be a valid string, found None"),
+    ],
+)
+def test_an_encoder_that_is_not_said_is_refused(path, name, value, message):
+    write_corpus(path, small_corpus(text=np.zeros((3, 2), "float32"), text_encoder=ENCODER))
+    with h5py.File(path, "r+") as file:
+        del file["text"].attrs[name]
+        if value is not None:
+            file["text"].attrs[name] = value
+    refused(path, message)
+
+
 def test_rows_of_dialogs():
     corpus = small_corpus()
     assert dialog_slices(corpus.dialog_id) == {"a": slice(0, 2), "b": slice(2, 3)}
@@ -89,6 +125,9 @@ def test_rows_of_dialogs():
         ({"votes_self": np.full((3, 4), -1, "int16")}, "'votes_self' of a_F000 is negative"),
         ({"audio": np.zeros((3, 4), "float32")}, "5 column names"),
         ({"audio": np.full((3, 5), np.inf, "float32")}, "audio features of a_F000 are not finite"),
+        ({"text": np.zeros((2, 4), "float32"), "text_encoder": ENCODER}, r"'text' has shape \(2, 4\), expected 3 rows"),
+        ({"text": np.full((3, 4), np.nan, "float32"), "text_encoder": ENCODER}, "text vectors of a_F000 are not"),
+        ({"text": np.zeros((3, 4), "float32")}, "'text' is there, and no encoder that made it"),
         ({"emotions": ("neutral", "angry", "angry", "fear")}, "at least two different emotions"),
     ],
 )
