@@ -1,4 +1,7 @@
-"""Signals to feature vectors: openSMILE with the paper's feature set and two others."""
+"""Signals to feature vectors: openSMILE with the paper's feature set and two others, or an encoder of sound.
+
+A feature set is one of FEATURE_SETS, or a `data.encoders.AudioEncoder`, which has its own names and vectors.
+"""
 
 import contextlib
 import functools
@@ -27,7 +30,7 @@ def feature_config(feature_set, emo_large_conf=None, folder=None):
     components, that source's section becomes the external source, and the file output the external sink.
 
     Args:
-        feature_set: one of FEATURE_SETS.
+        feature_set: one of FEATURE_SETS, or an encoder.
         emo_large_conf: the user's copy of openSMILE's config/misc/emo_large.conf; for "emo_large" alone.
         folder: where to put the edited copy; other machines may have to see it.
 
@@ -37,7 +40,7 @@ def feature_config(feature_set, emo_large_conf=None, folder=None):
     Raises:
         InputError: an unknown feature set, or a configuration file that is missing or is not emo_large.conf.
     """
-    if feature_set not in FEATURE_SETS:
+    if isinstance(feature_set, str) and feature_set not in FEATURE_SETS:
         raise InputError(f"unknown feature set {feature_set!r}; one of {', '.join(FEATURE_SETS)}")
     if feature_set != "emo_large":
         if emo_large_conf is not None:
@@ -84,7 +87,9 @@ def edit_emo_large(path):
 
 
 def config_hash(feature_set, emo_large_conf=None):
-    """What features depend on besides the wav file: the set, its version and the configuration's bytes."""
+    """What features depend on besides the wav file: the set, its version and the configuration's bytes; an encoder."""
+    if not isinstance(feature_set, str):
+        return feature_set.identity.model_dump_json()
     opensmile = _opensmile()
     return f"{feature_set} opensmile-{opensmile.__version__} {sha256(emo_large_conf) if emo_large_conf else '-'}"
 
@@ -118,15 +123,17 @@ def feature_names(feature_set, config):
     """Column names of a feature set.
 
     Args:
-        feature_set: one of FEATURE_SETS.
+        feature_set: one of FEATURE_SETS, or an encoder.
         config: from `feature_config`.
 
     Returns:
-        Tuple of NUM_FEATURES[feature_set] names.
+        Tuple of NUM_FEATURES[feature_set] names, or of the encoder's.
 
     Raises:
         InputError: openSMILE gives another number of features.
     """
+    if not isinstance(feature_set, str):
+        return feature_set.names
     if feature_set == "none":
         return ()
     names = tuple(_smile(feature_set, config).feature_names)
@@ -146,7 +153,7 @@ def extract(signal, feature_set, config):
     Args:
         signal: (T,) float32 mono at 16 kHz, from `data.sound.read_sound`.
         feature_set: "egemaps_lld", mean and standard deviation over frames (ddof=1) of the 23 low-level descriptors of
-            eGeMAPSv01a, or "emo_large", the paper's, with values up to 7e13: standardise them in float64.
+            eGeMAPSv01a; "emo_large", the paper's, with values up to 7e13: standardise them in float64; or an encoder.
         config: from `feature_config`.
 
     Returns:
@@ -155,6 +162,8 @@ def extract(signal, feature_set, config):
     Raises:
         InputError: openSMILE fails, the audio is too short for the feature set, or a feature is not finite.
     """
+    if not isinstance(feature_set, str):
+        return feature_set.extract(signal)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # too short audio is an error below
         smile = _smile(feature_set, config)
