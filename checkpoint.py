@@ -15,16 +15,18 @@ import surroundings  # noqa: F401 (before the framework)
 from storage.files import InputError
 from storage.runs import check_files, read_run
 from systems import system_of
+from systems.base import WordSources
 from training import backend
 
 
-def load_checkpoint(folder, stages=None, glove=None):
+def load_checkpoint(folder, stages=None, glove=None, text_encoder=None):
     """Loads a finished run or a provided checkpoint.
 
     Args:
         folder: the run folder.
         stages: names of those to load, which the others need not be finished for; None for all of the run.
         glove: a GloVe file that knows more words than the training had, for a system that does not train them; or None.
+        text_encoder: where the encoder is that the run reads words through, a folder or a name; None for its own name.
 
     Returns:
         A `systems.base.Recogniser`.
@@ -55,4 +57,4 @@ def load_checkpoint(folder, stages=None, glove=None):
         return folder / name
 
     backend.settle()
-    return system.recogniser(file, run, tuple(stages or known), glove)
+    return system.recogniser(file, run, tuple(stages or known), WordSources(glove, text_encoder))

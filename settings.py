@@ -56,6 +56,10 @@ class Settings(BaseModel):
     )
     learning_rate: float = Field(1e-4, gt=0, allow_inf_nan=False, description="of Adam")
     members: int = Field(1, gt=0, le=100, description="networks of different seeds whose answers are averaged")
+    words: typing.Literal["given", "glove", "encoder", "both"] = Field(
+        "given",
+        description="vectors of words that a system reads: of GloVe, of the corpus file's encoder, or what is given",
+    )
     left_out: float = Field(
         0.0, ge=0, le=0.4, description="share of utterances that learn without their words, and as many without sound"
     )

@@ -5,6 +5,7 @@ Letters of the shape comments: N utterances, H utterances of a dialog, A feature
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -67,6 +68,14 @@ class StageData:
     cut: Callable = shuffled_batches
 
 
+@dataclass(frozen=True)
+class WordSources:
+    """Where a recogniser finds vectors of words that training did not have: a GloVe file, a text encoder; or None."""
+
+    glove: Path | None = None
+    text_encoder: str | None = None
+
+
 class Work(Protocol):
     """The networks and the data of one run."""
 
@@ -83,13 +92,13 @@ class Work(Protocol):
         """Is told of a trained network: later stages may read what it gives."""
 
 
-class System(Protocol):
+class System:
     """A way to recognise emotions, from settings and corpus to answers.
 
     `defaults` are settings that replace the paper's where the command line gives none.
     """
 
-    defaults: dict
+    defaults = {}
 
     def check(self, settings):
         """Says what cannot be.
@@ -98,8 +107,17 @@ class System(Protocol):
             InputError: in one sentence.
         """
 
+    def settled(self, settings, corpus, glove):
+        """`Settings` with what the files decide, for run.json; arguments besides as of `work`.
+
+        Raises:
+            InputError: they lack what the settings ask for.
+        """
+        return settings
+
     def stages(self, settings):
         """The `Stage`s, in training order."""
+        raise NotImplementedError
 
     def work(self, task, glove):
         """`Work` on a `data.task.Task`; `glove` is the path of a GloVe file, or None.
@@ -107,19 +125,21 @@ class System(Protocol):
         Raises:
             InputError: the corpus lacks what the system reads.
         """
+        raise NotImplementedError
 
-    def recogniser(self, file, run, stages, glove):
+    def recogniser(self, file, run, stages, sources):
         """The `Recogniser` of a run folder.
 
         Args:
             file: function from the name of a file in it, which must be one of those that run.json lists, to its path.
             run: `storage.runs.Run`.
             stages: names of the stages to load.
-            glove: path of a GloVe file for words that training did not have, or None.
+            sources: `WordSources`.
 
         Raises:
             InputError: a file does not fit.
         """
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)

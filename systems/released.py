@@ -16,7 +16,7 @@ from data.text import MAX_TOKENS, WORD_DIM, build_vocabulary, read_glove, token_
 from storage.files import InputError
 from storage.runs import read_words
 from storage.weights import check_size, load_weights
-from systems.base import Recipe, Recogniser, Stage, StageData
+from systems.base import Recipe, Recogniser, Stage, StageData, System
 
 NETWORKS = ("text", "audio", "fusion")  # in training order
 # Settings that decide the weights of a branch. Not among them, since they are then the fusion's alone: epochs,
@@ -25,15 +25,15 @@ _OF_BRANCHES = ("targets", "loss", "raters", "train_sessions", "dev_session", "s
 _RECIPE = ("epochs", "patience", "batch_size", "learning_rate", "loss", "seed")
 
 
-class DyadicFusion:
+class DyadicFusion(System):
     """The paper's system with one of its two fusion networks, "released" or "paper"."""
-
-    defaults = {}
 
     def __init__(self, fusion):
         self.fusion = fusion
 
     def check(self, settings):
+        if settings.words not in ("given", "glove"):
+            raise InputError("the paper's system reads the word vectors of GloVe: drop --words")
         if settings.members != 1 or settings.left_out:
             raise InputError(
                 "the paper's system is one network that always has words and sound: drop --members, --left-out"
@@ -78,7 +78,7 @@ class DyadicFusion:
         }
         return {stage.name: builders[stage.name] for stage in self.stages(settings)}
 
-    def recogniser(self, file, run, stages, glove):
+    def recogniser(self, file, run, stages, sources):
         vocabulary = scaler = None
         if "text" in stages:
             vocabulary = read_words(file("vocabulary.json"))

@@ -132,6 +132,7 @@ def resume_run(path, corpus_path=None):
 def _prepared(system, settings, corpus_path, glove):
     """((`Work`, `Task`), `Run` before training)."""
     corpus = read_corpus(corpus_path)
+    settings = system.settled(settings, corpus, glove)
     task = Task.of(corpus, settings)
     work = system.work(task, glove)
     run = Run(
@@ -144,6 +145,8 @@ def _prepared(system, settings, corpus_path, glove):
             sha256=corpus.sha256,
             audio_feature_set=corpus.audio_feature_set,
             num_audio_features=len(corpus.audio_names),
+            text_encoder=corpus.text_encoder,
+            audio_encoder=corpus.audio_encoder,
             num_utterances=len(corpus),
             num_train=len(task.train),
             num_dev=len(task.dev),

@@ -7,28 +7,33 @@ folder holds those of the training words.
 Letters of the shape comments: N utterances, C emotions.
 """
 
+import functools
+from dataclasses import dataclass
+
 import numpy as np
 
 from data.contexts import side_by_side, similar_length_batches
+from data.encoders import TextEncoder
 from data.scaling import Scaler
 from data.text import WORD_DIM
 from storage.files import InputError
 from storage.runs import read_words
-from storage.weights import load_arrays, load_weights
-from systems.base import Recipe, Recogniser, Stage, StageData
-from systems.causal.inputs import Sound, Words, speaker_codes
+from storage.weights import ADVICE, load_arrays, load_weights
+from systems.base import Recipe, Recogniser, Stage, StageData, System, WordSources
+from systems.causal.inputs import Encoded, Sound, Words, speaker_codes
 from systems.causal.network import CausalMutualCorrelationAttention, causal_network, dialog_rows, predict_dialogs
 from systems.causal.stream import DialogStream
 
 WEIGHT_DECAY, CLIPNORM, AVERAGING = 1e-2, 1.0, 0.98
+_NO_SOURCES = WordSources()
 
 
-class Causal:
+class Causal(System):
     """See `systems.base.System`."""
 
     defaults = {
         "loss": "cross_entropy",
-        "epochs": 40,
+        "epochs": 60,
         "patience": 6,
         "batch_size": 4,
         "learning_rate": 1e-3,
@@ -51,28 +56,57 @@ class Causal:
             for number, seed in enumerate(seeds, 1)
         )
 
+    def settled(self, settings, corpus, glove):
+        """`--words given` is what there is: GloVe where a file is given, the corpus's encoder where it has one."""
+        if settings.modality == "audio":
+            return settings.model_copy(update={"words": "given"})
+        there = {"glove": glove is not None, "encoder": corpus.text is not None}
+        words = settings.words
+        if words == "given":
+            words = "both" if all(there.values()) else next((name for name, one in there.items() if one), "glove")
+        advice = {"glove": "give --glove FILE", "encoder": "add them with 'python -m data.prepare encode'"}
+        for name, one in there.items():
+            if words in (name, "both") and not one:
+                raise InputError(f"no word vectors of {name}: {advice[name]}, or train with --modality audio")
+        return settings.model_copy(update={"words": words})
+
     def work(self, task, glove):
         return _Work(task, glove)
 
-    def recogniser(self, file, run, stages, glove):
-        sound = words = None
+    def recogniser(self, file, run, stages, sources):
+        sound = words = encoded = None
         if run.settings.modality != "text":
             sound = Sound(Scaler.from_json(file("scaler.json")))
-        if run.settings.modality != "audio":
+        if run.settings.words in ("glove", "both"):
             vocabulary = read_words(file("vocabulary.json"))
             sizes = {"vectors": (len(vocabulary), WORD_DIM), "mean": (WORD_DIM,), "scale": (WORD_DIM,)}
             types = {"vectors": "float32", "mean": "float64", "scale": "float64"}
             arrays, _ = load_arrays(file("words.h5"), {name: (sizes[name], types[name]) for name in sizes})
             words = Words(tuple(vocabulary), **arrays)
-        networks = {stage: _network(run.settings, sound, words, len(run.emotions)) for stage in stages}
+        if run.settings.words in ("encoder", "both"):
+            if run.corpus.text_encoder is None:
+                raise InputError(f"{file('text_scaler.json').parent}: run.json names no text encoder; {ADVICE}")
+            encoded = Encoded(run.corpus.text_encoder, Scaler.from_json(file("text_scaler.json")))
+        inputs = Inputs(sound, words, encoded)
+        networks = {stage: inputs.network(run.settings, len(run.emotions)) for stage in stages}
         for stage, network in networks.items():
             load_weights(network, file(f"{stage}.weights.h5"))
-        return CausalRecogniser(run, networks, sound, words, glove)
+        return CausalRecogniser(run, networks, inputs, sources)
 
 
-def _network(settings, sound, words, num_emotions):
-    num_audio = 2 * len(sound.scaler.names) if sound else 0
-    return causal_network(num_audio, WORD_DIM if words else 0, settings.factor, settings.update, num_emotions)
+@dataclass(frozen=True)
+class Inputs:
+    """What a run reads: `sound`, `words` of GloVe, `encoded` words of an encoder; None for what it does not."""
+
+    sound: Sound | None = None
+    words: Words | None = None
+    encoded: Encoded | None = None
+
+    def network(self, settings, num_emotions):
+        """A fresh network."""
+        num_audio = 2 * len(self.sound.scaler.names) if self.sound else 0
+        num_text = (WORD_DIM if self.words else 0) + (len(self.encoded.scaler.names) if self.encoded else 0)
+        return causal_network(num_audio, num_text, settings.factor, settings.update, num_emotions)
 
 
 def seen_dialogs(dialogs, context):
@@ -86,33 +120,40 @@ class _Work:
     """See `systems.base.Work`: words and scales are fitted on the training utterances alone."""
 
     def __init__(self, task, glove):
-        self.task, self.sound, self.words = task, None, None
         corpus, training, settings = task.corpus, task.split["train"], task.settings
         speaker, seen = speaker_codes(corpus.speaker), seen_dialogs(task.dialogs.values(), settings.context)
-        self.arrays = {"speaker": speaker}
+        self.task, self.arrays = task, {"speaker": speaker}
+        sound = words = encoded = None
         if settings.modality != "text":
             if not corpus.audio_names:
                 raise InputError(f"{corpus.name}: has no audio features; train with --modality text")
-            self.sound = Sound.fit(corpus, training, seen)
-            self.arrays["audio"] = self.sound.rows(corpus, speaker, seen)
-        if settings.modality != "audio":
-            if not glove:
-                raise InputError("--variant causal reads words through GloVe: give --glove FILE, or --modality audio")
-            self.words = Words.fit(corpus.transcript[training], glove)
-            self.arrays["text"], known = self.words.rows(corpus.transcript)
+            sound = Sound.fit(corpus, training, seen)
+            self.arrays["audio"] = sound.rows(corpus, speaker, seen)
+        text = []
+        if settings.words in ("glove", "both"):
+            words = Words.fit(corpus.transcript[training], glove)
+            rows, known = words.rows(corpus.transcript)
+            text.append(rows)
             dev = known[task.split["dev"]]
             share = f"{np.nanmean(dev):.1%}" if np.isfinite(dev).any() else "none"
-            print(f"text: {len(self.words.vocabulary)} training words with a GloVe vector; {share} of the dev words")
+            print(f"text: {len(words.vocabulary)} training words with a GloVe vector; {share} of the dev words")
+        if settings.words in ("encoder", "both"):
+            encoded = Encoded.fit(corpus, training)
+            text.append(encoded.rows(corpus.text, corpus.transcript))
+        if text:
+            self.arrays["text"] = np.concatenate(text, axis=1)
+        self.inputs = Inputs(sound, words, encoded)
 
     def files(self):
-        files = {"scaler.json": self.sound.scaler.to_json()} if self.sound else {}
-        if self.words:
-            arrays = {name: getattr(self.words, name) for name in ("vectors", "mean", "scale")}
-            files |= {"vocabulary.json": list(self.words.vocabulary), "words.h5": arrays}
-        return files
+        sound, words, encoded = self.inputs.sound, self.inputs.words, self.inputs.encoded
+        files = {"scaler.json": sound.scaler.to_json()} if sound else {}
+        if words:
+            arrays = {name: getattr(words, name) for name in ("vectors", "mean", "scale")}
+            files |= {"vocabulary.json": list(words.vocabulary), "words.h5": arrays}
+        return files | ({"text_scaler.json": encoded.scaler.to_json()} if encoded else {})
 
     def network(self, stage):
-        return _network(self.task.settings, self.sound, self.words, len(self.task.emotions))
+        return self.inputs.network(self.task.settings, len(self.task.emotions))
 
     def data(self, stage, network):
         task, settings = self.task, self.task.settings
@@ -129,7 +170,7 @@ class _Work:
         def batch(chosen, order):
             seen = seen_dialogs([slices[i] for i in chosen], settings.context)
             rows = dialog_rows(self.arrays, seen)
-            if settings.left_out and self.sound and self.words:
+            if settings.left_out and settings.modality == "text+audio":
                 leave_out(rows, settings.left_out, order)
             return rows, side_by_side(targets, seen)
 
@@ -165,27 +206,54 @@ class CausalRecogniser(Recogniser):
     other.
     """
 
-    def __init__(self, run, networks, sound, words, glove=None):
-        super().__init__(run, networks, sound.audio_names if sound else ())
-        self.sound, self.words, self.glove = sound, words, glove
-        self.needs = ("transcripts", "speakers", *(("audio_features", "start_s", "end_s") if sound else ()))
-        self.bears_silence = bool(sound and words)
+    def __init__(self, run, networks, inputs, sources=_NO_SOURCES):
+        super().__init__(run, networks, inputs.sound.audio_names if inputs.sound else ())
+        self.read, self.sources = inputs, sources
+        self.needs = ("transcripts", "speakers", *(("audio_features", "start_s", "end_s") if inputs.sound else ()))
+        self.bears_silence = run.settings.modality == "text+audio"
+
+    @functools.cached_property
+    def text_encoder(self):
+        """The encoder that the run reads words through, found and compared with the run's at the first use."""
+        return TextEncoder.find(self.read.encoded.identity, self.sources.text_encoder)
+
+    def check_fits(self, corpus, path):
+        super().check_fits(corpus, path)
+        wanted, found = self.read.encoded and self.read.encoded.identity, corpus.text_encoder
+        if wanted and found not in (None, wanted):
+            raise InputError(
+                f"{path}: words of the encoder {found.name} {found.sha256[:8]}, layers {found.layers}; the run was "
+                f"trained on {wanted.name} {wanted.sha256[:8]}, layers {wanted.layers}"
+            )
 
     def inputs(self, utterances, dialogs):
         """{input name: (N, ...)} of the networks, from utterances and the slices of `seen_dialogs`."""
         arrays = {"speaker": speaker_codes(utterances.speaker)}
-        if self.sound:
-            arrays["audio"] = self.sound.rows(utterances, arrays["speaker"], dialogs)
-        if self.words:
-            arrays["text"] = self.word_rows(utterances.transcript)
+        if self.read.sound:
+            arrays["audio"] = self.read.sound.rows(utterances, arrays["speaker"], dialogs)
+        if self.read.words or self.read.encoded:
+            arrays["text"] = self.word_rows(utterances.transcript, getattr(utterances, "text", None))
         return arrays
 
-    def word_rows(self, transcripts):
-        """(N, D) of the texts; words that neither the run nor its GloVe file knows do not count."""
-        return self.words.rows(transcripts, self.glove)[0]
+    def word_rows(self, transcripts, vectors=None):
+        """(N, D) of the texts; words that neither the run nor its GloVe file knows do not count.
+
+        Args:
+            transcripts: N texts.
+            vectors: (N, T) of the encoder; None to compute them.
+        """
+        rows = []
+        if self.read.words:
+            rows.append(self.read.words.rows(transcripts, self.sources.glove)[0])
+        if self.read.encoded:
+            vectors = self.text_encoder.encode(list(transcripts)) if vectors is None else vectors
+            rows.append(self.read.encoded.rows(vectors, transcripts))
+        return np.concatenate(rows, axis=1)
 
     def known_words(self, transcripts):
-        return self.words.rows(transcripts, self.glove)[1] if self.words else super().known_words(transcripts)
+        if self.read.words and not self.read.encoded:
+            return self.read.words.rows(transcripts, self.sources.glove)[1]
+        return super().known_words(transcripts)
 
     def predict(self, utterances, dialogs, places):
         seen = seen_dialogs(dialogs.values(), self.run.settings.context)

@@ -9,6 +9,7 @@ import numpy as np
 
 from data.scaling import Scaler
 from data.text import WORD_DIM, read_glove, tokenize, vectors_from_parts, word_parts
+from storage.runs import EncoderFiles
 
 TIMING_NAMES = ("log_duration_s", "log_words", "words_per_s", "pause_s")
 LARGEST_FEATURE = 6.0  # standard deviations
@@ -91,6 +92,25 @@ class Sound:
 def _raw(utterances, dialogs):
     timing = timing_features(utterances.transcript, utterances.start_s, utterances.end_s, dialogs)
     return np.concatenate([np.asarray(utterances.audio, "float64"), timing], axis=1)
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """The vectors of a text encoder, standardised on the training utterances; `identity` says which encoder."""
+
+    identity: EncoderFiles
+    scaler: Scaler
+
+    @classmethod
+    def fit(cls, corpus, training):
+        names = map(str, range(corpus.text.shape[1]))
+        return cls(corpus.text_encoder, Scaler.fit(corpus.text[training], names))
+
+    def rows(self, vectors, transcripts):
+        """(N, T) float32 from the encoder's (N, T); zeros where nothing is said."""
+        said = np.array([bool(tokenize(line)) for line in transcripts], bool)
+        scaled = np.clip(self.scaler.transform(vectors), -LARGEST_FEATURE, LARGEST_FEATURE)
+        return np.where(said[:, None], scaled, 0).astype("float32")
 
 
 @dataclass(frozen=True)

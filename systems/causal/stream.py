@@ -55,10 +55,10 @@ class DialogStream:
     def _inputs(self, utterance, speaker, past):
         """{modality: (F,)} of the utterance, and the speakers' running sums with it."""
         rows, sums = {}, past.sums
-        if self.recogniser.words:
+        if self.recogniser.read.words or self.recogniser.read.encoded:
             rows["text"] = self.recogniser.word_rows(utterance.transcript)[0]
-        if self.recogniser.sound:
-            features = self.recogniser.sound.scaled(utterance, past.times and past.times[1])
+        if self.recogniser.read.sound:
+            features = self.recogniser.read.sound.scaled(utterance, past.times and past.times[1])
             distances = np.zeros_like(features)
             if np.isnan(features).any():
                 features = np.zeros_like(features)

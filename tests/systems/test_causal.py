@@ -16,7 +16,7 @@ from data.scaling import Scaler
 from data.text import tokenize, vectors_from_parts, word_parts
 from settings import Settings
 from storage.runs import CorpusFile, Run
-from systems.causal import CausalRecogniser, leave_out
+from systems.causal import CausalRecogniser, Inputs, leave_out
 from systems.causal.inputs import TIMING_NAMES, Sound, Words, timing_features, with_distances
 from systems.causal.network import (
     BIAS_SCALE,
@@ -170,7 +170,8 @@ def test_batches_hold_each_dialog_once_and_like_lengths():
 def untrained(modality="text+audio", factor="shared", context=True, update="sequential"):
     """A recogniser of two members with random weights."""
     rng, names = np.random.default_rng(5), ("loudness", "pitch", *TIMING_NAMES)
-    settings = Settings(variant="causal", modality=modality, factor=factor, context=context, update=update)
+    words = "given" if modality == "audio" else "glove"
+    settings = Settings(variant="causal", modality=modality, factor=factor, context=context, update=update, words=words)
     sound = Sound(Scaler(names, np.zeros(6), np.ones(6))) if modality != "text" else None
     words = None
     if modality != "audio":
@@ -183,7 +184,7 @@ def untrained(modality="text+audio", factor="shared", context=True, update="sequ
         networks[name] = network
     corpus = CorpusFile(name="x", path="x", sha256="", audio_feature_set="x", num_audio_features=2)
     run = Run(settings=settings, emotions=tuple("abcd"), context_length=9, corpus=corpus)
-    return CausalRecogniser(run, networks, sound, words)
+    return CausalRecogniser(run, networks, Inputs(sound, words))
 
 
 UTTERANCES = {
@@ -273,14 +274,14 @@ def test_trains_and_evaluates(miniature, tmp_path):
     dialog = (part.transcript, part.audio, part.speaker, part.start_s, part.end_s)
     recogniser = load_checkpoint(run)
     shares = recogniser.predict_dialog(*dialog)
-    members = [CausalRecogniser(recogniser.run, {name: one}, recogniser.sound, recogniser.words)
+    members = [CausalRecogniser(recogniser.run, {name: one}, recogniser.read)
                for name, one in recogniser.networks.items()]  # fmt: skip
     np.testing.assert_allclose(np.mean([one.predict_dialog(*dialog) for one in members], axis=0), shares, atol=1e-6)
     for utterance, row in zip(part.utterance_id, shares, strict=True):
         if utterance in rows:
             np.testing.assert_allclose(row, rows[utterance], atol=1e-5)
     refused = run_script("train.py", "--corpus", miniature, "--run", tmp_path / "no", *options)
-    assert refused.returncode == 2 and "give --glove FILE, or --modality audio" in refused.stderr
+    assert refused.returncode == 2 and "no word vectors of glove: give --glove FILE" in refused.stderr
     done = run_script("-m", "experiments.publish", tmp_path / "provided", run, "--corpus", miniature)
     assert done.returncode == 0, done.stderr
     card = (tmp_path / "provided" / "README.md").read_text()

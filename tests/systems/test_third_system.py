@@ -15,7 +15,7 @@ import keras
 import numpy as np
 
 from storage.weights import load_weights
-from systems.base import Recipe, Recogniser, Stage, StageData
+from systems.base import Recipe, Recogniser, Stage, StageData, System
 
 
 def network(num_emotions):
@@ -23,11 +23,8 @@ def network(num_emotions):
     return keras.Model(inputs, keras.layers.Dense(num_emotions, "softmax", name="shares")(inputs))
 
 
-class MeanShares:
+class MeanShares(System):
     defaults = {"loss": "cross_entropy", "epochs": 3, "learning_rate": 0.05}
-
-    def check(self, settings):
-        pass
 
     def stages(self, settings):
         chosen = (settings.epochs, settings.patience, settings.batch_size, settings.learning_rate, settings.loss)
@@ -36,7 +33,7 @@ class MeanShares:
     def work(self, task, glove):
         return Work(task)
 
-    def recogniser(self, file, run, stages, glove):
+    def recogniser(self, file, run, stages, sources):
         model = network(len(run.emotions))
         load_weights(model, file("mean.weights.h5"))
         return Answers(run, {"mean": model}, ())
