@@ -136,7 +136,7 @@ def run_logged(program, log, going):
     # Unbuffered, so that the log grows as the program works and its lines stand in their order.
     command = [sys.executable, "-u", *program.script, *map(str, program.arguments)]
     print(f"\n$ {' '.join(command[2:])}", file=log, flush=True)
-    print(f"{time.strftime('%H:%M:%S')}  {program.what} (output in {program.log})", flush=True)
+    said(f"{program.what} (output in {program.log})")
     began = time.monotonic()
     # As its output the program inherits the log's lock, and keeps it if this process dies.
     output = {"stdout": log, "stderr": subprocess.STDOUT, "start_new_session": True}
@@ -154,6 +154,11 @@ def run_logged(program, log, going):
         last = [line for line in text.splitlines() if line.strip()][-1]
         raise InputError(f"{program.what} failed: {last.removeprefix('error: ')} (all of it in {program.log})")
     return f"{program.what}: {(time.monotonic() - began) / 60:.1f} min"
+
+
+def said(line):
+    """Prints a line with the time; in one piece, since several threads do."""
+    print(f"{time.strftime('%H:%M:%S')}  {line}\n", end="", flush=True)
 
 
 def _status(process):
@@ -181,7 +186,7 @@ def do_all(jobs, going, parallel):
             going.stop()
         stopped |= found is None
         for line in found if isinstance(found, list) else ():
-            print(f"{time.strftime('%H:%M:%S')}  {line}", flush=True)
+            said(line)
     if failures:
         raise failures[0]
     if stopped:

@@ -183,12 +183,11 @@ class Reproduction:
         results, written = Results(folders, self.place.corpus, costs, peers, rates), []
         for name in experiment.tables:
             one = experiment if self.rates else EXPERIMENTS[name]
-            own = Results(folders, self.place.corpus) if name == "epochs" else results
-            if name == "epochs":
-                own.folders = {"full": [path for path in folders["full"] if (path / "epochs.csv").exists()]}
-            missing = [system for system in one.systems if not folders[system]]
+            own, missing = results, [system for system in one.systems if not folders[system]]
             missing += ["costs"] * ("costs" in one.extras and costs is None)
-            missing += ["full that kept its epochs"] * (not missing and not all(own.folders.values()))
+            if "epochs" in one.extras and not missing:
+                kept = [path for path in folders["full"] if (path / "epochs.csv").exists()]
+                own, missing = Results({"full": kept}, self.place.corpus), [] if kept else ["full that kept its epochs"]
             if missing:
                 print(f"{name} is not written: nothing finished of {', '.join(missing)}")
                 continue

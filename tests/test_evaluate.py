@@ -1,4 +1,4 @@
-"""The evaluation beyond the paper's print-out, the authors' weights, the explaining figures and the costs.
+"""The evaluation beyond the paper's print-out, the authors' weights, the explaining figures.
 
 On a run folder with untrained networks: what is tested does not depend on good predictions.
 """
@@ -17,8 +17,6 @@ from checkpoint import load_checkpoint
 from data.contexts import context_rows, dialog_contexts
 from data.corpus import dialog_slices, read_corpus, write_corpus
 from data.task import Task
-from experiments.baselines import BC_LSTM_UNITS, bc_lstm, context_vectors
-from experiments.costs import forward_flops, trainable
 from model import (
     fusion_network,
     load_released_weights,
@@ -220,24 +218,3 @@ def test_factors_by_kind():
         shapes[factor] = [tuple(layer["text"].shape) for layer in recogniser.learned_factors()]
     assert shapes["shared"] == [(20, 20), (16, 16), (16, 16), (8, 8)] and shapes["none"] == []
     assert shapes["per_view"] == [(10, 20, 20), (8, 16, 16), (4, 16, 16), (4, 8, 8)]
-
-
-def test_operations_by_hand():
-    """The released fusion network and BC-LSTM, 3 rows: two operations for each multiplication and addition."""
-    per_layer = 2 * (4 * 2 * 3 * 200 * 200 + 2 * 3 * 200 * 20 + 2 * 3 * 3 * 200 * 2)
-    dense = 2 * (3 * 400 * 256 + 256 * 64 + 64 * 16 + 16 * 10)
-    network = fusion_network("released")
-    np.testing.assert_array_equal(forward_flops(network, [3]), [4 * per_layer + dense])
-    assert trainable(network) == 1_407_386  # the released 1,411,258 less 3,872 moving statistics
-    lstm = bc_lstm()
-    gates, units = 4, BC_LSTM_UNITS
-    expected = 2 * 3 * 2 * gates * units * (400 + units) + 2 * 2 * units * 10
-    np.testing.assert_array_equal(forward_flops(lstm, [3]), [expected])
-
-
-def test_bc_lstm_does_not_see_the_padding():
-    audio, text = ([np.random.default_rng(i).normal(size=(h, 200)) for h in (2, 5)] for i in (0, 1))
-    lstm = bc_lstm()
-    together = lstm.predict_on_batch(context_vectors(audio, text))
-    alone = lstm.predict_on_batch(context_vectors(audio[:1], text[:1]))
-    np.testing.assert_allclose(together[:1], alone, atol=1e-6)

@@ -4,8 +4,10 @@ import json
 
 from conftest import ROOT, run_script
 
-from benchmarks.bench import BEGIN, contexts, lengths, main_table, results, token_ids
-from experiments.intervals import END
+from benchmarks import parts
+from benchmarks.bench import BEGIN, PARTS, ROWS, main_table, page
+from benchmarks.parts import contexts, lengths, token_ids
+from experiments.markdown import END
 
 
 def test_one_part_measures_and_is_written(tmp_path):
@@ -18,10 +20,15 @@ def test_one_part_measures_and_is_written(tmp_path):
 
 def test_published_table_is_that_of_the_saved_measurements():
     known = json.loads((ROOT / "benchmarks" / "results.json").read_text())
-    assert (ROOT / "benchmarks" / "RESULTS.md").read_text() == results(known)
+    assert (ROOT / "benchmarks" / "RESULTS.md").read_text() == page(known)
     readme = (ROOT / "README.md").read_text()
     table = readme.partition(BEGIN)[2].partition(END)[0]
-    assert table.strip().endswith("\n".join(main_table(known)))
+    assert table.strip().endswith(main_table(known))
+
+
+def test_every_part_has_its_function_and_rows():
+    assert all(callable(getattr(parts, part.replace("-", "_"))) for part in PARTS)
+    assert {part for _, part, _, _ in ROWS} | {"context-length"} == set(PARTS)
 
 
 def test_lengths_are_iemocaps():

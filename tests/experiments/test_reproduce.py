@@ -2,211 +2,144 @@
 
 import csv
 import functools
-import json
 import shutil
 
 import numpy as np
 import pytest
+from fabricated import SEEDS, fabricate, fabricated_corpus, planned, results_of, work_of
 
-import reproduce
-import train
-from data.corpus import Corpus, read_corpus, write_corpus
-from storage.files import InputError, sha256, write_csv, write_json
-from data.labels import EMOTIONS, split_sessions, vote_shares
-from evaluate import EPOCHS_HEADER, score
-from experiments.intervals import END, System, dialog_draws, difference, disagreement_systems, interval, recognition, system_rows
-from experiments.tables import BEGIN, HERE, WRITERS, Results, gather
+import experiments.results
+from experiments.catalogue import EXPERIMENTS, SYSTEMS
+from experiments.intervals import SCORES, dialog_draws
+from experiments.markdown import _TEMPLATES, END
+from experiments.pages import PUBLISHED, WRITERS
+from experiments.programs import Program, do_all, going_on
+from experiments.rates import at_rate
+from experiments.reproduction import reproduce
+from experiments.tables import BEGIN, HERE, gather
+from storage.files import InputError, read_json, sha256, write_json
 
-SEEDS = [0, 1]
-
-
-def arguments_of(experiment, corpus, out, *options):
-    arguments = ["--corpus", str(corpus), "--out", str(out), "--seeds", *map(str, SEEDS), *options]
-    return reproduce.parse_arguments([experiment, *arguments])
+PAPERS = ("all", "variants", "folds")
+OURS = ("causal", "causal-folds")
 
 
-def planned(experiment, corpus, out, *options):
-    return reproduce.planned_runs(arguments_of(experiment, corpus, out, *options), corpus)
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    """The folder of `reproduce.py` as if these experiments were done, and the corpus."""
+    out = tmp_path_factory.mktemp("reproduce")
+    corpus = fabricated_corpus(out / "corpus.h5")
+    runs = {run.folder: run for name in PAPERS + OURS for run in planned(name, corpus, out)}
+    fabricate(runs.values(), corpus)
+    return out, corpus
+
+
+@pytest.fixture(autouse=True)
+def few_draws(monkeypatch):
+    monkeypatch.setattr(experiments.results, "dialog_draws", functools.partial(dialog_draws, num_draws=200))
+
+
+def here(tasks):
+    """`data.workers.parallel`, one after the other."""
+    return (function(*arguments, **named) for function, arguments, named in tasks)
+
+
+@pytest.fixture
+def called(monkeypatch):
+    """The programs that would have run, as tuples of their arguments."""
+    calls = []
+
+    def run_logged(program, log, going):
+        calls.append((*program.script, *map(str, program.arguments)))
+        return program.what
+
+    monkeypatch.setattr("experiments.programs.run_logged", run_logged)
+    monkeypatch.setattr("experiments.runs.run_logged", run_logged)
+    return calls
 
 
 def test_plan_shares_branches_and_folds_cover_the_sessions(tmp_path):
-    plan = planned("all", tmp_path / "c.h5", tmp_path)
-    assert {(run.system, run.branches) for run in plan if run.seed == 1} == {
+    corpus = fabricated_corpus(tmp_path / "c.h5")
+    assert {(run.system, run.branches) for run in planned("all", corpus, tmp_path) if run.seed == 1} == {
         ("full", None),
         ("categorical", None),
         ("no-context", tmp_path / "full-seed1"),
         ("no-factor", tmp_path / "full-seed1"),
     }
-    folds = [train.parse_arguments(run.options)[1] for run in planned("folds", tmp_path / "c.h5", tmp_path)]
-    assert [s.test_session for s in folds if s.seed == 0] == [1, 2, 3, 4, 5]
-    for settings in folds:
-        assert sorted((*settings.train_sessions, settings.dev_session, settings.test_session)) == [1, 2, 3, 4, 5]
-        assert settings.epochs == 50 and settings.learning_rate == 1e-4  # the paper's
+    for experiment, variant, rate in (("folds", "released", 1e-4), ("causal-folds", "causal", 1e-3)):
+        folds = [run.settings for run in planned(experiment, corpus, tmp_path) if run.seed == 0]
+        assert [one.test_session for one in folds] == [1, 2, 3, 4, 5]
+        for one in folds:
+            assert sorted((*one.train_sessions, one.dev_session, one.test_session)) == [1, 2, 3, 4, 5]
+            assert one.dev_session == one.test_session % 5 + 1
+            assert (one.variant, one.learning_rate) == (variant, rate)
+    settings = {run.system: run.settings for run in planned("causal", corpus, tmp_path, "--epochs", "7")}
+    assert {(one.variant, one.epochs, one.batch_size) for one in settings.values()} == {("causal", 7, 4)}
+    assert settings["causal-no-factor"].factor == "none" and not settings["causal-no-context"].context
 
 
-def test_plan_of_the_causal_variant(tmp_path):
-    """Its ablations take branches from its own full run; defaults are its own; folds as for the paper's networks."""
-    corpus = tmp_path / "c.h5"
-    for experiment, others in (("causal", ("no-factor", "no-context")), ("causal-modalities", ("text", "audio"))):
-        plan = [run for run in planned(experiment, corpus, tmp_path) if run.seed == 1]
-        assert {run.system: run.branches for run in plan} == {"causal": None} | {
-            f"causal-{name}": tmp_path / "causal-seed1" for name in others
-        }
-        settings = [train.parse_arguments(run.options)[1] for run in plan]
-        assert {(s.variant, s.loss, s.batch_size, s.seed) for s in settings} == {("causal", "cross_entropy", 4, 1)}
-    folds = [train.parse_arguments(run.options)[1] for run in planned("causal-folds", corpus, tmp_path)]
-    assert [(s.variant, s.test_session) for s in folds if s.seed == 0] == [("causal", n) for n in (1, 2, 3, 4, 5)]
+def test_every_experiment_can_be_planned_and_written(tmp_path):
+    """Each record names systems, pages, templates and published rows that are there."""
+    corpus = fabricated_corpus(tmp_path / "c.h5")
+    for name, one in EXPERIMENTS.items():
+        if "meld" not in one.extras:
+            assert len(planned(name, corpus, tmp_path, "--seeds", "3")) == len(one.systems)
+        assert one.page in WRITERS and one.scores in SCORES and set(one.tables) <= set(EXPERIMENTS)
+        assert _TEMPLATES.get_template(f"{one.template}.md.j2")
+        assert one.base in (None, *(line.name for line in one.lines))
+    assert {line.name for line in EXPERIMENTS["table3"].lines} == set(PUBLISHED["table3"])
+    assert SYSTEMS["full"].at_rate(3e-4) == SYSTEMS["full-rate-0.0003"]
 
 
-class Recorded:
-    """Stands for `reproduce.Programs`: keeps the command lines."""
-
-    def __init__(self):
-        self.calls = []
-
-    def run(self, what, log, script, *arguments):
-        self.calls.append((script, *map(str, arguments)))
-
-
-def test_what_is_done_is_skipped_and_what_is_half_done_resumed(fabricated):
-    out, corpus = fabricated
+def test_what_is_done_is_skipped_and_what_is_half_done_resumed(done, called):
+    out, corpus = done
     run = next(one for one in planned("all", corpus, out) if one.system == "no-context")
-    for state, scripts in (("done", []), ("not evaluated", ["evaluate.py"]), ("half", ["train.py", "evaluate.py"])):
-        if state == "not evaluated":
-            (run.folder / "predictions.csv").rename(run.folder / "kept.csv")
-        if state == "half":
-            content = json.loads((run.folder / "run.json").read_text())
-            kept = content["stages"].pop("fusion")
-            write_json(run.folder / "run.json", content)
-        programs = Recorded()
-        run.finish(programs)
-        assert [call[0] for call in programs.calls] == scripts
-    assert programs.calls[0] == ("train.py", "--run", str(run.folder), "--resume")
-    content["stages"]["fusion"] = kept
-    write_json(run.folder / "run.json", content)
-    (run.folder / "kept.csv").rename(run.folder / "predictions.csv")
-
-    fresh = planned("all", corpus, out / "elsewhere")[-1]
-    programs = Recorded()
-    fresh.finish(programs)
-    assert programs.calls[0] == ("train.py", *fresh.options, "--run", str(fresh.folder))
-
-
-def test_folder_of_another_run_is_refused(fabricated, tmp_path):
-    out, corpus = fabricated
-    for run in planned("all", corpus, out):
-        run.check(sha256(corpus))
-    with pytest.raises(InputError, match="epochs 50, not 3; choose another --out"):
-        planned("table5", corpus, out, "--epochs", "3")[0].check(sha256(corpus))
-    with pytest.raises(InputError, match="another corpus file"):
-        planned("table5", corpus, out)[0].check("0" * 64)
-
-
-def test_program_that_fails_is_one_line(tmp_path, monkeypatch):
-    monkeypatch.setattr(reproduce, "SCRIPTS", tmp_path)
-    (tmp_path / "train.py").write_text(
-        "import sys; print('a'); print('error: no such file', file=sys.stderr); sys.exit(2)"
-    )
-    with pytest.raises(InputError, match="full seed 0 failed: no such file .all of it in "):
-        reproduce.Programs().run("full seed 0", tmp_path / "log.txt", "train.py")
-
-
-def fabricated_corpus(path):
-    """24 dialogs of 6 in five sessions, half of them scripted; the votes are random, with ties."""
-    rng = np.random.default_rng(0)
-    kinds = ("impro01", "impro02", "script01_1", "script02_1")
-    dialogs = sorted(f"Ses0{session}F_{kind}" for session in range(1, 6) for kind in kinds)
-    ids = [f"{dialog}_F{number:03d}" for dialog in dialogs for number in range(6)]
-    count = len(ids)
-    return write_corpus(
-        path,
-        Corpus(
-            name="fabricated (made up)",
-            emotions=EMOTIONS,
-            audio_feature_set="egemaps_lld",
-            audio_names=("a", "b"),
-            utterance_id=np.array(ids),
-            dialog_id=np.repeat(dialogs, 6),
-            speaker=np.array([name[:6] for name in ids]),
-            transcript=np.array(["word"] * count),
-            session=np.array([int(name[4]) for name in ids], "int8"),
-            start_s=np.tile(np.arange(6.0), len(dialogs)),
-            end_s=np.tile(np.arange(6.0) + 0.5, len(dialogs)),
-            votes_external=rng.multinomial(3, [0.2, 0.2, 0.1, 0.2, 0.1, 0.1, 0.05, 0.05, 0, 0], count).astype("int16"),
-            votes_self=np.zeros((count, 10), "int16"),
-            audio=rng.normal(size=(count, 2)).astype("float32"),
-        ),
-    )
-
-
-FABRICATED = ("all", "variants", "rates", "folds", "causal", "causal-folds")
-
-
-@pytest.fixture(scope="module")
-def fabricated(tmp_path_factory):
-    """The folder of `reproduce.py` as if these experiments were done; the full model predicts the votes."""
-    out = tmp_path_factory.mktemp("reproduce")
-    path = out / "corpus.h5"
-    fabricated_corpus(path)
-    corpus = read_corpus(path)
-    shares = vote_shares(corpus.votes_external, corpus.votes_self)
-    rng = np.random.default_rng(1)
-    plan = {run.folder: run for experiment in FABRICATED for run in planned(experiment, path, out)}
-    for run in plan.values():
-        settings = train.parse_arguments(run.options)[1]
-        split = split_sessions(
-            corpus.session, settings.train_sessions, (settings.dev_session,), (settings.test_session,)
-        )
-        test, noise = split["test"], 0 if run.system == "full" else 2
-        predictions = {
-            "predictions": shares[test] + noise * rng.random((len(test), 10)),
-            "predictions_text": rng.random((len(test), 10)),
-            "predictions_audio": rng.random((len(test), 10)),
-        }
-        run.folder.mkdir()
-        if run.system == "full":
-            predictions["predictions_best_on_test"] = rng.random((len(test), 10))
-            epochs = [[epoch, 0.2, 0.1 * epoch, 0.1, 0.1, 0.1] for epoch in (4, 5, 6)]
-            write_csv(run.folder / "epochs.csv", EPOCHS_HEADER, epochs)
-        for name, values in predictions.items():
-            rows = [
-                [utterance, *map(float, row)] for utterance, row in zip(corpus.utterance_id[test], values, strict=True)
-            ]
-            write_csv(run.folder / f"{name}.csv", ["utterance_id", *EMOTIONS], rows)
-        scored = {name: score(corpus, shares, split["train"], test, one) for name, one in predictions.items()}
-        counts = {part: {"utterances": len(rows), "ties": 1} for part, rows in split.items()}
-        results = {
-            **scored["predictions"],
-            "protocol": {"weights_sha256": {"fusion.weights.h5": "f"}},
-            "branches": {"text": scored["predictions_text"], "audio": scored["predictions_audio"]},
-            "disagreement_counts": counts,
-        }
-        write_json(run.folder / "results.json", results)
-        stage = {"epochs": 50, "best_epoch": 9, "best_dev_loss": 0.1, "seconds": 60.0}
-        taken = {**stage, "taken_from": "full"} if run.branches else stage
-        content = {
-            "format": "mcaf-run",
-            "format_version": 1,
-            "settings": {name: value for name, value in vars(settings).items()},
-            "emotions": list(EMOTIONS),
-            "context_length": 6,
-            "corpus": {
-                "name": corpus.name,
-                "path": str(path),
-                "sha256": corpus.sha256,
-                "audio_feature_set": "egemaps_lld",
-                "num_audio_features": 2,
-            },
-            "glove": None,
-            "branches": str(run.branches) if run.branches else None,
-            "stages": {"text": taken, "audio": taken, "fusion": stage},
-            "files": {"fusion.weights.h5": "f", "scaler.json": "s"},
-            "machine": "abacus, 2 cores",
-            "devices": ["cpu:0"],
-            "backend": "tensorflow",
-        }
+    (out / "logs").mkdir()
+    with going_on(out) as going:
+        for state, scripts in (("done", []), ("not evaluated", ["evaluate.py"]), ("half", ["train.py", "evaluate.py"])):
+            if state == "not evaluated":
+                (run.folder / "predictions.csv").rename(run.folder / "kept.csv")
+            if state == "half":
+                content = read_json(run.folder / "run.json")
+                kept = content["stages"].pop("fusion")
+                write_json(run.folder / "run.json", content)
+            called.clear()
+            run(going)
+            assert [call[0] for call in called] == scripts and run.done() is (state == "done")
+        assert called[0] == ("train.py", "--run", str(run.folder), "--resume", "--corpus", str(corpus))
+        content["stages"]["fusion"] = kept
         write_json(run.folder / "run.json", content)
-    return out, path
+        (run.folder / "kept.csv").rename(run.folder / "predictions.csv")
+        fresh = planned("all", corpus, out / "elsewhere")[-1]
+        fresh.log.parent.mkdir(parents=True)
+        called.clear()
+        fresh(going)
+        assert called[0] == ("train.py", *fresh.options, "--run", str(fresh.folder))
+
+
+def test_folder_of_another_run_is_refused(done, tmp_path):
+    out, corpus = done
+    with pytest.raises(InputError, match="epochs 50, not 3; choose another --out"):
+        planned("table5", corpus, out, "--epochs", "3")
+    words = tmp_path / "glove.txt"
+    words.write_text("a 1\n")
+    with pytest.raises(InputError, match="was trained with another GloVe file"):
+        planned("table5", corpus, out, "--glove", str(words))
+    with pytest.raises(InputError, match="another corpus file"):
+        planned("table5", corpus, out)[0].check("0" * 64, None)
+
+
+def test_program_that_fails_is_one_line_and_ends_the_others(tmp_path, monkeypatch):
+    monkeypatch.setattr("experiments.programs.PROJECT", tmp_path)
+    (tmp_path / "bad.py").write_text("import sys; print('a'); sys.exit('error: no such file')")
+    (tmp_path / "good.py").write_text("print('done')")
+    bad, good = (Program(name, tmp_path / f"{name}.txt", (f"{name}.py",), ()) for name in ("bad", "good"))
+    with (
+        pytest.raises(InputError, match=r"bad failed: no such file \(all of it in .*bad.txt\)"),
+        going_on(tmp_path) as going,
+    ):
+        do_all([good, bad, Program("later", tmp_path / "later.txt", ("good.py",), ())], going, here)
+    assert (tmp_path / "good.txt").read_text() == "\n$ good.py\ndone\n" and not (tmp_path / "later.txt").read_text()
+    assert not list(tmp_path.glob(".going*"))
 
 
 COSTS = {
@@ -228,18 +161,16 @@ COSTS = {
 }
 
 
-def test_tables_of_the_finished_runs_alone(fabricated, tmp_path, capsys, monkeypatch):
+def test_tables_of_the_finished_runs_alone(done, tmp_path, capsys):
     """One seed of one system and all of another are missing: rows tell how many seeds they have."""
-    monkeypatch.setattr("tables.dialog_draws", functools.partial(dialog_draws, num_draws=200))
-    out, corpus = fabricated
+    out, corpus = done
     for folder in out.glob("*-seed*"):
         if folder.name not in ("no-context-seed1", "categorical-seed0", "categorical-seed1"):
             shutil.copytree(folder, tmp_path / folder.name)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*.json")}
-    reproduce.reproduce(arguments_of("all", corpus, tmp_path, "--finished"))
-    said = capsys.readouterr().out
-    assert "table1 is not written: nothing finished of categorical" in said
-    assert "table4 is not written: nothing finished of costs" in said and "table3.md" in said
+    said = reproduce(work_of("all", corpus, tmp_path))
+    assert "table1 is not written: nothing finished of categorical" in capsys.readouterr().out
+    assert "table3.md, table5.md, epochs.md;" in said
     with open(tmp_path / "table3.csv", encoding="utf-8", newline="") as file:
         seeds = {row["system"]: row["seeds"] for row in csv.DictReader(file)}
     assert (seeds["T+A"], seeds["T+A, no context"]) == ("2", "1")
@@ -247,73 +178,103 @@ def test_tables_of_the_finished_runs_alone(fabricated, tmp_path, capsys, monkeyp
     assert before == {path: path.read_bytes() for path in tmp_path.rglob("*.json")}
 
 
-def test_tables_show_paper_and_ours(fabricated, tmp_path, monkeypatch):
-    monkeypatch.setattr("tables.dialog_draws", functools.partial(dialog_draws, num_draws=200))
-    out, corpus = fabricated
-    tables = {}
+def test_tables_show_paper_and_ours(done):
+    out, corpus = done
+    tables, pages = {}, {}
+    write_json(out / "costs.json", COSTS | {"corpus_sha256": sha256(corpus)})
+    for experiment in PAPERS + OURS:
+        reproduce(work_of(experiment, corpus, out))
+        for name in EXPERIMENTS[experiment].tables:
+            pages[name] = (out / f"{name}.md").read_text()
+            assert "made up: the numbers say nothing about people" in pages[name].splitlines()[0]
+            with open(out / f"{name}.csv", encoding="utf-8", newline="") as file:
+                tables[name] = list(csv.DictReader(file))
 
-    def scored(system):
-        return [json.loads((out / f"{system}-seed{seed}" / "results.json").read_text()) for seed in SEEDS]
+    def mean_of(system, key, branch=None):
+        scored = [results_of(out / f"{system}-seed{seed}") for seed in SEEDS]
+        return np.mean([(one["branches"][branch] if branch else one)[key] for one in scored])
 
-    names = (*reproduce.TABLES, "epochs", "beyond", "variants", "rates", "folds", "causal", "causal-folds")
-    for name in names:  # test_meld.py has table2
-        systems = reproduce.EXPERIMENTS[name if name in FABRICATED else "all"]
-        folders = {system: [out / f"{system}-seed{seed}" for seed in SEEDS] for system in systems}
-        WRITERS[name](Results(folders, corpus, COSTS), tmp_path / name)
-        markdown = (tmp_path / f"{name}.md").read_text()
-        assert "made up" in markdown.splitlines()[0] and "nan" not in markdown.lower()
-        with open(tmp_path / f"{name}.csv", encoding="utf-8", newline="") as file:
-            tables[name] = list(csv.DictReader(file))
-
-    rows = {(row["system"], row["score"]): row for row in tables["table3"]}
-    full = rows["T+A", "accuracy"]
-    assert full["paper"] == "51.6" and float(full["mean"]) == float(full["low"]) == float(full["high"]) == 100
-    ablation = rows["T+A, no MCAF", "accuracy"]
-    values = [100 * one["accuracy_9"] for one in scored("no-factor")]
-    assert float(ablation["mean"]) == pytest.approx(np.mean(values))
-    assert float(ablation["sd"]) == pytest.approx(np.std(values, ddof=1))
-    assert float(ablation["full_minus_this"]) == pytest.approx(100 - np.mean(values))
-    assert float(ablation["low"]) < np.mean(values) < float(ablation["high"])
-    text = [100 * one["branches"]["text"]["accuracy_9"] for one in scored("full")]
-    assert float(rows["T", "accuracy"]["mean"]) == pytest.approx(np.mean(text))
-    assert "text and audio taken from the full run" in (tmp_path / "table3.md").read_text()
-    assert {row["system"]: row["paper"] for row in tables["table1"] if row["score"] == "accuracy"}[
-        "MARN (paper only)"
-    ] == "44.1"
-    epochs = {(row["system"], row["score"]): row for row in tables["epochs"]}
-    best = epochs["epoch of the highest test accuracy", "accuracy"]
-    assert float(epochs["epoch of the lowest dev loss", "accuracy"]["mean"]) == 100 and float(best["mean"]) < 100
-    assert "test session would choose 6; scored were 3 of 50 epochs, 4 to 6" in (tmp_path / "epochs.md").read_text()
+    accuracy = {row["system"]: row for row in tables["table3"] if row["score"] == "accuracy"}
+    for name, system, branch in (("T", "full", "text"), ("T+A, no context", "no-context", None), ("T+A", "full", None)):
+        assert float(accuracy[name]["mean"]) == pytest.approx(100 * mean_of(system, "accuracy_9", branch))
+    assert (accuracy["T+A"]["mean"], accuracy["T+A"]["paper"], accuracy["T+A"]["p"]) == ("100.0", "51.6", "")
+    gain = accuracy["T+A, no context"]
+    assert float(gain["full_minus_this"]) == pytest.approx(100 - float(gain["mean"])) and float(gain["p"]) < 0.05
+    assert "51.6 / **100.0** ± 0.0 [100.0, 100.0]" in pages["table3"]
+    assert "2.0 minutes" not in pages["table3"] and "text and audio taken from the full run" in pages["table3"]
+    assert [row["system"] for row in tables["table1"]][::2][-2:] == ["ours, categorical", "ours, regression"]
+    assert "MARN (paper only)" in pages["table1"] and "C-MKL is not rebuilt" in pages["table1"]
+    assert "dev chose epoch 9, the test session would choose 6; scored were 3 of 50 epochs, 4 to 6" in pages["epochs"]
     assert {row["system"] for row in tables["variants"]} == {"T+A, as released", "T+A, as in Figure 4"}
-    rates = {row["system"]: row for row in tables["rates"] if row["score"] == "accuracy"}
-    assert [(name, row["paper"]) for name, row in rates.items()] == [
-        ("T+A, learning rate 0.0001", "51.6"),
-        ("T+A, learning rate 0.0003", ""),
-        ("T+A, learning rate 0.001", ""),
-        ("T+A, no context, learning rate 0.0003", ""),
-        ("T+A, no MCAF, learning rate 0.0003", ""),
-    ]
-    fastest = 100 * np.mean([one["accuracy_9"] for one in scored("rate-1e-3")])
-    assert float(rates["T+A, learning rate 0.001"]["mean"]) == pytest.approx(fastest)
     precision = {row["system"]: row for row in tables["table5"]}
     assert precision["exciting"]["paper"] == "86.8" and float(precision["exciting"]["mean"]) == 100
     assert precision["fear"]["mean"] == ""  # nobody voted for it
+    assert "| train | 5800 | 72 | 1405 | 1 |" in pages["table5"]
     assert len(tables["folds"]) == 6 * 6 and tables["folds"][0]["paper"] == ""
     causal = {(row["system"], row["score"]): row for row in tables["causal"]}
-    results = scored("causal-no-factor")
-    for score_name, key in (("UA", "unweighted_accuracy_9"), ("accuracy", "accuracy_9")):
-        expected = 100 * np.mean([one[key] for one in results])
-        assert float(causal["no factor", score_name]["mean"]) == pytest.approx(expected)
-    squared_error = 1000 * np.mean([one["mean_squared_error"] for one in results])
-    assert float(causal["no factor", "MSE x 1000"]["mean"]) == pytest.approx(squared_error, rel=1e-4)
+    for score, key, factor in (
+        ("UA", "unweighted_accuracy_9", 100),
+        ("accuracy", "accuracy_9", 100),
+        ("MSE x 1000", "mean_squared_error", 1000),
+    ):
+        expected = factor * mean_of("causal-no-factor", key)
+        assert float(causal["no factor", score]["mean"]) == pytest.approx(expected, rel=1e-4)
     assert len(tables["causal-folds"]) == 6 * 4
     by_name = {row[""]: row for row in tables["table4"]}
     assert by_name["BC-LSTM on the same vectors"]["seconds per epoch side by side"] == "2.5"
     assert by_name["fusion network"]["seconds per epoch in the runs"] == "1.2"  # 60 s for 50 epochs
+    beyond = {row[""]: row for row in tables["beyond"]}
+    assert float(beyond["T"]["MSE"]) == pytest.approx(mean_of("full", "mean_squared_error", "text"))
+    assert beyond["T+A"]["scripted"] == "1.0"
+
+
+LOSSES = {"full": (3, 2, 4), "no-context": (3, 1, 0.5), "no-factor": (1, 2, 0), "paper": (3, 1, 2)}
+
+
+def test_dev_chooses_the_rate_of_each_line(tmp_path, called):
+    """Two seeds decide, the test session is scored at the rate that stands, and recorded rows stand beside it."""
+    corpus, rates, trained = fabricated_corpus(tmp_path / "c.h5"), (1e-4, 3e-4, 1e-3), []
+    options = ("--seeds", "0", "1", "2", "--rates", *map(str, rates))
+    work = work_of("table3", corpus, tmp_path, *options)
+
+    def loss(run):
+        name, number = run.system.split("-rate-")[0], rates.index(run.settings.learning_rate)
+        return LOSSES[name][number] + (0.5 if run.seed == 0 else -0.5)
+
+    def train(jobs):
+        jobs = [arguments[0] for _, arguments, _ in jobs]
+        trained.extend((job.system, job.seed, job.scored) for job in jobs)
+        fabricate([job for job in jobs if not job.folder.exists()], corpus, loss)
+        return [[] for _ in jobs]
+
+    said = reproduce(work, train)
+    assert "table3-rates.md" in said
+    chosen = {name: one["chosen"] for name, one in read_json(tmp_path / "table3-rates.json")["lines"].items()}
+    assert chosen == {
+        "T+A, no context": "0.001",
+        "T+A, no MCAF": "0.0001",
+        "T+A": "0.0003",
+        "T+A, as in Figure 4": "0.0003",
+    }
+    assert ("no-factor-rate-0.001", 0, False) not in trained, "3e-4 did not beat 1e-4"
+    assert ("full", 2, False) in trained, "its branches are needed"
+    scored = {system for system, seed, scored in trained if scored}
+    assert scored == {"full-rate-0.0003", "no-context-rate-0.001", "no-factor", "paper-rate-0.0003"}
+    page = (tmp_path / "table3-rates.md").read_text()
+    assert "| T+A | 3.00000 | 2.00000 | 4.00000 | 0.0003 |" in page and "empty, since neither" in page
+    with open(tmp_path / "table3-rates.csv", encoding="utf-8", newline="") as file:
+        assert {row["seeds"] for row in csv.DictReader(file)} == {"3"}
+    again = len(trained)
+    assert "table3-rates.md" in reproduce(work, train) and len(trained) == again, "nothing is left to do"
+    reproduce(work_of("table3", corpus, tmp_path, "--seeds", "0", "1"))
+    reproduce(work_of("table3", corpus, tmp_path, *options))
+    page = (tmp_path / "table3-rates.md").read_text()
+    assert "of table3.csv in this folder" in page
+    assert at_rate(work.place, SYSTEMS["full"], 1e-4) is SYSTEMS["full"]
 
 
 def test_tables_are_gathered(tmp_path):
-    """The first folder that has a table gives it; the README's rows come from the CSV files, the rest of it stays."""
+    """The first folder that has a table gives it; what no folder has stays; the README's rows come from the CSV."""
     header = "system,score,paper,seeds,mean,sd,low,high"
     for folder, accuracy in (("a", "61.52"), ("b", "9")):
         (tmp_path / folder).mkdir()
@@ -321,56 +282,24 @@ def test_tables_are_gathered(tmp_path):
         (tmp_path / folder / "causal.csv").write_text("\n".join([header, *rows]))
         (tmp_path / folder / "causal.md").write_text(f"# Ours\n\n{accuracy}\n")
     rows = [f"T+A,{score},51.6,1,49.8,,45.0,54.0" for score in ("accuracy", "weighted F1")]
-    (tmp_path / "b" / "table3.csv").write_text("\n".join([header, *rows]))
-    (tmp_path / "b" / "table3.md").write_text("# Table 3\n")
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "table3.csv").write_text("\n".join([header, *rows]))
+    (tmp_path / "results" / "table3.md").write_text("# Table 3\n")
     (tmp_path / "README.md").write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
-    assert gather([tmp_path / "a", tmp_path / "b"], tmp_path) == ["table3", "causal"]
-    text = (tmp_path / "RESULTS.md").read_text()
-    assert "## Table 3" in text and "## Ours\n\n61.52" in text and "## Ours\n\n9" not in text
+    assert gather([tmp_path / "a", tmp_path / "b"], tmp_path) == ["causal"]
+    index = (tmp_path / "results" / "README.md").read_text()
+    assert "- [Table 3](table3.md)" in index and "- [Ours](causal.md)" in index
+    assert (tmp_path / "results" / "causal.md").read_text() == "# Ours\n\n61.52\n"
     readme = (tmp_path / "README.md").read_text()
     assert readme.startswith("before\n") and readme.endswith(f"{END}\nafter\n") and "old" not in readme
-    cell = "– / 61.5 ± 0.7 [56.1, 65.0]"
+    cell = "– / **61.5** ± 0.7 [56.1, 65.0]"
     assert f"| **causal variant (ours)** | 5 | {cell} | {cell} |" in readme
-    assert "| 1 | 51.6 / 49.8 [45.0, 54.0] |" in readme
+    assert "| 1 | 51.6 / **49.8** [45.0, 54.0] |" in readme
     with pytest.raises(InputError, match="no table"):
-        gather([tmp_path / "results"], tmp_path)
+        gather([tmp_path / "empty"], tmp_path)
     with pytest.raises(InputError, match="README.md: cannot be read"):
         gather([tmp_path / "a"], tmp_path / "b")
     assert not (tmp_path / "b" / "results").exists()
     (tmp_path / "a" / "causal.md").write_text("# Ours, on miniature (made up)\n")
     with pytest.raises(InputError, match="causal.md: is of a made-up corpus"):
         gather([tmp_path / "a"], HERE)
-
-
-def test_bootstrap_draws_whole_dialogs():
-    counts, dialog = dialog_draws(np.array(["b", "b", "a", "c"]), num_draws=500, seed=3)
-    assert counts.shape == (500, 3) and (counts.sum(axis=1) == 3).all() and list(dialog) == [1, 1, 0, 2]
-    np.testing.assert_allclose(counts.mean(axis=0), 1, atol=0.15)
-    shares = np.array([[1.0, 0, 0]] * 2 + [[0, 1.0, 0]] * 2)
-    emotions = ("angry", "sadness", "other")
-    right = recognition("right", (), shares, [shares], (counts, dialog), emotions)
-    half = recognition("half", (), shares, [shares, np.tile([1.0, 0, 0], (4, 1))], (counts, dialog), emotions)
-    assert list(half.per_seed[:, 0]) == [100, 50]
-    # The second seed is right on dialog b alone, which has two utterances.
-    expected = (100 + 100 * 2 * counts[:, 1] / (2 * counts[:, 1] + counts[:, 0] + counts[:, 2])) / 2
-    np.testing.assert_allclose(half.draws[:, 0], expected)
-    assert np.isnan(right.draws[counts[:, 1] == 0, 2]).all()  # no angry utterance in the draw: no recall
-    ends, p = difference(right.draws[:, 0], half.draws[:, 0])
-    assert ends == pytest.approx(tuple(np.quantile(100 - expected, (0.025, 0.975))))
-    assert p == pytest.approx(2 * (expected == 100).mean())
-    assert interval(np.array([np.nan])) is None and difference(np.array([np.nan]), np.array([1.0])) == (None, None)
-
-
-def test_single_seed_has_no_deviation():
-    system = System("x", (50.0,), np.array([[40.0]]), np.arange(101.0)[:, None])
-    assert system_rows([system], ("accuracy",)) == [["x", "accuracy", 50.0, 1, 40.0, "", 2.5, 97.5, "", "", "", ""]]
-
-
-def test_disagreement_bootstrap_counts_dialogs_as_often_as_drawn():
-    shares = np.array([[0.5, 0.5, 0], [0.5, 0, 0.5], [1.0, 0, 0]])
-    draws = (np.array([[1, 1, 1], [0, 2, 1]]), np.arange(3))
-    prediction = np.array([[0, 0.4, 0], [0, 0.9, 0], [0, 0, 0]])
-    systems = disagreement_systems((1.0, 2.0, 3.0, 4.0), shares, [prediction], draws, ("a", "b", "c"))
-    assert [system.name for system in systems] == ["a", "b", "c", "mean"]
-    assert [float(system.per_seed[0, 0]) for system in systems] == pytest.approx([100, 50, 50, 200 / 3])
-    assert np.isnan(systems[1].draws[1, 0]) and systems[2].draws[1, 0] == 100

@@ -5,13 +5,17 @@ import json
 
 import pytest
 from conftest import run_script
+from fabricated import SEEDS, planned
 from test_meld import write_release
 
-import reproduce
 from data.build import Options, prepare
+from data.corpus import read_corpus
 from data.meld import read_meld
-from experiments.tables import Results, table_2
+from experiments.catalogue import EXPERIMENTS
+from experiments.pages import meld_page
+from experiments.results import Results
 from storage.files import InputError, write_json
+from storage.runs import CorpusFile, Run, StageSummary, write_run
 
 
 @pytest.fixture
@@ -20,34 +24,33 @@ def text_only(tmp_path):
     return tmp_path / "meld.h5"
 
 
-def planned(corpus, *options):
-    arguments = reproduce.parse_arguments(["table2", "--corpus", str(corpus), "--out", str(corpus.parent), *options])
-    return reproduce.planned_runs(arguments, corpus)
-
-
-def test_table_2_is_ten_binary_networks_a_seed(text_only, miniature):
-    plan = planned(text_only, "--seeds", "3", "--patience", "2")
-    settings = [reproduce.train.parse_arguments(run.options)[1] for run in plan]
+def test_table_2_is_ten_binary_networks_a_seed(text_only, miniature, tmp_path):
+    plan = planned("table2", text_only, tmp_path, "--seeds", "3", "--patience", "2")
+    settings = [run.settings for run in plan]
     assert len({(one.split, one.emotion) for one in settings}) == len(plan) == 10
     assert {(one.modality, one.seed, one.patience, one.epochs) for one in settings} == {("text", 3, 2, 50)}
+    assert all(run.system == f"meld-{run.settings.split}-{run.settings.emotion}" for run in plan)
     with pytest.raises(InputError, match="table2 needs MELD, with its own split and anger, joy"):
-        planned(miniature)
+        planned("table2", miniature, tmp_path)
 
 
 def test_table_2_shows_both_readings(text_only, tmp_path):
-    plan = planned(text_only, "--seeds", "0", "1")
+    about = CorpusFile(name="MELD", path="", sha256="", audio_feature_set="none", num_audio_features=0)
+    plan = planned("table2", text_only, tmp_path)
     for run in plan:
         run.folder.mkdir()
-        emotion = run.system.split("-")[-1]
         scores = {"accuracy": 0.7 + 0.1 * run.seed, "weighted_f1": 0.6, "unweighted_accuracy": 0.55}
-        scores["per_class"] = {emotion: {"f1": 0.25, "support": 1}, "other emotions": {"f1": 0.8, "support": 3}}
-        write_json(run.folder / "results.json", {"classes_10": scores})
-        settings = vars(reproduce.train.parse_arguments(run.options)[1])
-        stages = {"text": {"epochs": 7, "best_epoch": 4}}
-        machine = {"machine": "abacus", "devices": ["cpu:0"], "backend": "tensorflow"}
-        write_json(run.folder / "run.json", {"settings": settings, "stages": stages, **machine})
-    folders = {system: [run.folder for run in plan if run.system == system] for system in reproduce.MELD_SYSTEMS}
-    table_2(Results(folders, text_only), tmp_path / "table2")
+        of_two = {run.settings.emotion: {"f1": 0.25, "support": 1}, "other emotions": {"f1": 0.8, "support": 3}}
+        write_json(run.folder / "results.json", {"classes_10": scores | {"per_class": of_two}})
+        stages = {"text": StageSummary(epochs=7, best_epoch=4, best_dev_loss=0.1, seconds=1.0)}
+        content = Run(
+            settings=run.settings, emotions=tuple(of_two), context_length=3, corpus=about, stages=stages,
+            machine="abacus", devices=("cpu:0",), backend="tensorflow",
+        )  # fmt: skip
+        write_run(run.folder, content)
+    experiment = EXPERIMENTS["table2"]
+    folders = {system: [tmp_path / f"{system}-seed{seed}" for seed in SEEDS] for system in experiment.systems}
+    meld_page(experiment, Results(folders, text_only), tmp_path / "table2")
     with open(tmp_path / "table2.csv", encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 10 and {row["test"] for row in rows[5:]} == {"dev (as the paper's numbers say)"}
@@ -60,6 +63,7 @@ def test_table_2_shows_both_readings(text_only, tmp_path):
     assert float(first["always the more frequent, weighted F1"]) == pytest.approx(100 * 0.75 * 6 / 7)
     page = (tmp_path / "table2.md").read_text()
     assert "79.4 / **75.0 ± 7.1**" in page and "Ours reads text alone, the paper's text and audio" in page
+    assert "trained 7, best 4; on abacus, cpu:0" in page and read_corpus(text_only).name in page
 
 
 def test_a_run_says_which_part_it_tested(tmp_path):
