@@ -19,6 +19,7 @@ from data.extraction import extract_files
 from data.labels import EMOTIONS
 from data.sample import write_release
 from data.task import Task
+from data.utterance import Sound
 from experiments.operations import forward_flops, recipe_of, seconds_of_steps
 from experiments.peers import bc_lstm, context_vectors
 from model import audio_branch, fusion_network, predict_contexts, text_branch
@@ -300,10 +301,13 @@ def extraction():
         write_release(Path(folder))
         wavs = sorted(Path(folder).rglob("sentences/wav/**/*.wav"))
         sound_s = sum((wav.stat().st_size - 44) / 32000 for wav in wavs)  # 16-bit mono at 16 kHz
-        extract_files(wavs[:4], "egemaps_lld", Path(folder) / "warm", jobs=joblib.cpu_count(), progress=False)
+        sounds = [Sound(wav) for wav in wavs]
+        extract_files(sounds[:4], "egemaps_lld", Path(folder) / "warm", jobs=joblib.cpu_count(), progress=False)
         for jobs in dict.fromkeys((1, joblib.cpu_count())):
             cache = Path(folder) / f"cache-{jobs}"
-            (seconds,) = timed(lambda c=cache, j=jobs: extract_files(wavs, "egemaps_lld", c, jobs=j, progress=False), 1)
+            (seconds,) = timed(
+                lambda c=cache, j=jobs: extract_files(sounds, "egemaps_lld", c, jobs=j, progress=False), 1
+            )
             found[str(jobs)] = sound_s / seconds
     return {"sound_s_per_s": found, "sound_s": sound_s, "files": len(wavs)}
 

@@ -1,7 +1,7 @@
 """From what a reader found to the corpus file: features, utterances without sound, one HDF5 file, fidelity table."""
 
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +12,12 @@ from data.extraction import extract_files
 from data.fidelity import fidelity_table, find_numbers
 from data.iemocap import read_release
 from data.sample import NAME, write_release
-from data.sound import ffmpeg, is_clip
-from storage.files import InputError
+from data.sound import ffmpeg, needs_ffmpeg
+from storage.files import InputError, write_text
+
+_EXAMPLES = 3  # of a note that is about many
+_ROUNDED_S = 0.5  # how far times may be from the sound in any case
+_MILLISECONDS = 200  # seconds by the times for one of the sound: no utterance is cut so badly
 
 
 @dataclass(frozen=True)
@@ -60,25 +64,25 @@ def prepare(source, out, options=Options()):
 
     Raises:
         InputError: see `check_out`, `data.extraction.extract_files` and `data.corpus.write_corpus`; ffmpeg is needed
-            and not installed; or no utterance has usable audio.
+            and not installed; no utterance has usable audio; or the times are far from the sound.
     """
     check_out(out, options.overwrite)
-    cache = Path(f"{out}.features.jsonl")
-    vectors, audio_names, said, failures = _features(source, cache, options)
-    kept, vectors, settled = _settle_audio(source, vectors, failures, options)
+    cache, notes = Path(f"{out}.features.jsonl"), {sentence: list(about) for sentence, about in source.notes.items()}
+    results, audio_names = _extract(source, cache, options)
+    timed = _compared_with_sound(source, results, notes)
+    kept, vectors = _settle_audio(source, timed, results, options, notes)
     corpus = corpus_of(source, kept, options.audio, audio_names, vectors)
     found = find_numbers(corpus)
     write_corpus(out, corpus)
-    if failures:
+    failed = {sound.path for sound, result in results.items() if result.failure}
+    if failed:
         print(
-            f"{len(failures)} files failed; {cache} is kept, so that after mending them "
+            f"{len(failed)} files failed; {cache} is kept, so that after mending them "
             "the same command with --overwrite is quick"
         )
     else:
         cache.unlink(missing_ok=True)
-    changed = [f"{one.utterance_id}: {said[one.wav]}; kept" for one in source.utterances if one.wav in said]
-    for note in source.notes + changed + settled:
-        print(f"note: {note}")
+    _print_notes(notes, Path(f"{out}.notes.txt"))
     print(fidelity_table(found, source.published))
     print(f"{out}: {len(corpus)} utterances of {source.name}, {len(audio_names)} audio features ({options.audio})")
 
@@ -100,20 +104,55 @@ def prepare_sample(out, options=Options(), release_out=None):
     print("This corpus is made up: its numbers say that the programs work, and nothing about people.")
 
 
-def _features(source, cache, options):
-    """Like `extract_files`, with vectors of no columns for the feature set "none"."""
+def _extract(source, cache, options):
+    """({sound: `data.extraction.Extracted`}, column names); nothing of both for the feature set "none"."""
     if options.audio == "none":
         with feature_config("none", options.emo_large_conf):  # refuses a configuration that nothing would use
-            return {one.wav: np.zeros(0, "float32") for one in source.utterances}, (), {}, {}
-    wavs = [utterance.wav for utterance in source.utterances if utterance.wav is not None]
-    if any(map(is_clip, wavs)):
+            return {}, ()
+    sounds = [utterance.sound for utterance in source.utterances if utterance.sound is not None]
+    if any(needs_ffmpeg(sound.path) for sound in sounds):
         ffmpeg()  # refuses to begin where it is not installed
     return extract_files(
-        wavs, options.audio, cache, options.emo_large_conf, options.jobs, options.progress, options.scheduler
+        sounds, options.audio, cache, options.emo_large_conf, options.jobs, options.progress, options.scheduler
     )
 
 
-def _settle_audio(source, features, failures, options):
+def _compared_with_sound(source, results, notes):
+    """The utterances, an end that the source does not have taken from the length of the sound.
+
+    Times that are far from the sound become a note.
+
+    Raises:
+        InputError: they are a thousand times too long, or nearly, in most of the utterances.
+    """
+    timed, ratios = [], []
+    for one in source.utterances:
+        result = results.get(one.sound)
+        file_s = result and result.file_s
+        if file_s:
+            cut = one.sound.start_s is not None
+            if one.end_s == one.start_s:
+                one = replace(one, end_s=one.start_s + file_s)
+            said_s = one.end_s if cut else one.end_s - one.start_s
+            ratios.append((said_s / file_s, one, said_s, file_s))
+            if not cut and abs(said_s - file_s) > max(_ROUNDED_S, file_s / 2):
+                sentence = (
+                    "its times and the length of its sound differ by more than half; wrong times, another file, or a "
+                    "whole dialog's recording that no other row names"
+                )
+                notes.setdefault(sentence, []).append(f"{one.utterance_id} ({said_s:.6g} s, sound {file_s:.6g} s)")
+        timed.append(one)
+    ratios.sort(key=lambda ratio: ratio[0])
+    if ratios and ratios[len(ratios) // 2][0] > _MILLISECONDS:
+        _, one, said_s, file_s = ratios[len(ratios) // 2]
+        raise InputError(
+            f"{source.path}: {one.utterance_id} takes, or ends at, {said_s:.6g} s by its times, and its sound has "
+            f"{file_s:.6g} s; most others are alike, so the times seem to be milliseconds: divide them by 1000"
+        )
+    return timed
+
+
+def _settle_audio(source, utterances, results, options, notes):
     """The utterances of the corpus file and their feature vectors.
 
     An utterance without usable audio is left out ("skip"), or stays for its words ("keep"). A corpus file has a finite
@@ -121,36 +160,62 @@ def _settle_audio(source, features, failures, options):
     vector is the mean over the training utterances with audio, which standardisation turns into zeros: no part but
     training says anything about it.
 
-    Returns:
-        (utterances, their vectors, one sentence for each without usable audio).
-
     Raises:
         InputError: no utterance has usable audio; or one is to be kept and the corpus has no split, so nothing says
             what training is.
     """
-    silent = {
-        one.utterance_id: failures.get(one.wav, "no sound file is named")
-        for one in source.utterances
-        if one.wav not in features
-    }
-    if len(silent) == len(source.utterances):
+    if options.audio == "none":
+        return utterances, np.zeros((len(utterances), 0), "float32")
+    vectors, silent = {}, {}
+    for one in utterances:
+        result = results.get(one.sound)
+        if result is None or result.failure:
+            silent[one.utterance_id] = result.failure if result else "no sound file is named"
+            continue
+        vectors[one.utterance_id] = result.features
+        for said in (result.note or "").split("; "):
+            if said:
+                notes.setdefault(f"{said}; kept", []).append(one.utterance_id)
+    if not vectors:
         name, why = silent.popitem()
         raise InputError(f"{source.path}: no utterance with usable audio; {name}: {why}")
-    sounding = [one for one in source.utterances if one.utterance_id not in silent]
-    if not silent or (options.without_audio or source.without_audio) == "skip":
-        notes = [f"{name} left out: {why}; the scores cover one utterance fewer" for name, why in silent.items()]
-        return sounding, [features[one.wav] for one in sounding], notes
+    sounding = [one for one in utterances if one.utterance_id in vectors]
+    if (options.without_audio or source.without_audio) == "skip":
+        if silent:
+            sentence = "left out, without usable audio; the scores cover one utterance fewer"
+            notes[sentence] = [f"{name} ({why})" for name, why in silent.items()]
+        return sounding, list(vectors.values())
+    if not silent:
+        return utterances, list(vectors.values())
     if sounding[0].split is None:
         raise InputError(
             f"{source.path}: {len(silent)} utterances have no usable audio, the first is {next(iter(silent))}; to keep "
             "them needs a column 'split', which says what is training; or skip them"
         )
-    training = [features[one.wav] for one in sounding if one.split == "train"]
+    training = [vectors[one.utterance_id] for one in sounding if one.split == "train"]
     if not training:
         raise InputError(f"{source.path}: no training utterance with usable audio")
     mean = np.mean(training, axis=0, dtype="float64").astype("float32")
-    notes = [f"{name} has no audio: {why}; kept with the training mean of each feature" for name, why in silent.items()]
-    return source.utterances, [features.get(one.wav, mean) for one in source.utterances], notes
+    notes["no usable audio; kept with the training mean of each feature"] = [
+        f"{name} ({why})" for name, why in silent.items()
+    ]
+    return utterances, [vectors.get(one.utterance_id, mean) for one in utterances]
+
+
+def _print_notes(notes, path):
+    """Prints the notes; what is about many is one line with three of them, and all are in the file `path`."""
+    listed = []
+    for sentence, about in notes.items():
+        lines = [f"{one}: {sentence}" for one in about]
+        if len(about) > _EXAMPLES:
+            listed += lines
+            lines = [f"{len(about)} times: {sentence}; {', '.join(about[:_EXAMPLES])}, ... (all in {path})"]
+        for line in lines or [sentence]:
+            print(f"note: {line}")
+    if listed:
+        write_text(path, "".join(f"{line}\n" for line in listed).encode("utf-8", "backslashreplace").decode())
+    else:
+        path.unlink(missing_ok=True)
 
 
 def corpus_of(source, utterances, audio_feature_set, audio_names, audio):

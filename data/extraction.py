@@ -1,8 +1,8 @@
-"""Audio features of many sound files: in parallel, with a progress bar, and restartable after a kill.
+"""Audio features of many utterances: in parallel, with a progress bar, and restartable after a kill.
 
-Finished files are kept as lines of a cache file, keyed by the wav file's bytes, the feature set, openSMILE's version
-and its configuration. A line is appended only when it is whole; one that a kill cut short is no JSON and is computed
-again.
+Finished utterances are kept as lines of a cache file, keyed by the sound file's bytes, the stretch of it, the feature
+set, openSMILE's version and its configuration. A line is appended only when it is whole; one that a kill cut short is
+no JSON and is computed again.
 """
 
 import base64
@@ -12,6 +12,7 @@ import json
 import signal
 import sys
 import threading
+from dataclasses import dataclass
 from pathlib import Path
 
 import joblib
@@ -19,16 +20,32 @@ import numpy as np
 from tqdm import tqdm
 
 from data.audio import config_hash, extract, feature_config, feature_names
-from data.sound import ffmpeg_version, is_clip, read_sound
+from data.sound import ffmpeg_version, needs_ffmpeg, opened
 from data.workers import parallel
 from storage.files import InputError, sha256
 
+_ONE_AT_A_TIME = threading.Lock()  # openSMILE, where a Dask worker has several threads
 
-def extract_files(wavs, feature_set, cache, emo_large_conf=None, jobs=None, progress=True, scheduler=None):
-    """Extracts the features of all files; a file that cannot be used stops nothing.
+
+@dataclass(frozen=True)
+class Extracted:
+    """What became of a sound.
+
+    `features` (A,) float32, or None with `failure`, which says why; `note` what was done to the signal, sentences with
+    "; " between, or None; `file_s` the length of the file in seconds, None where it cannot be read.
+    """
+
+    features: np.ndarray | None
+    note: str | None
+    file_s: float | None
+    failure: str | None = None
+
+
+def extract_files(sounds, feature_set, cache, emo_large_conf=None, jobs=None, progress=True, scheduler=None):
+    """Extracts the features of all sounds; one that cannot be used stops nothing. Each file is decoded once.
 
     Args:
-        wavs: paths of wav files, or of clips that ffmpeg decodes.
+        sounds: `data.utterance.Sound`s.
         feature_set: one of `data.audio.FEATURE_SETS`, not "none".
         cache: path of the cache file; made if missing, gone on with if there.
         emo_large_conf: the user's emo_large.conf, for that set.
@@ -37,53 +54,59 @@ def extract_files(wavs, feature_set, cache, emo_large_conf=None, jobs=None, prog
         scheduler: HOST:PORT of a Dask cluster whose workers do it; None for this machine.
 
     Returns:
-        (features, names, notes, failures): {path: (A,) float32}, the A column names, {path: what was done to the
-        signal} and {path: why there are no features}.
+        (results, names): {sound: `Extracted`} and the A column names.
 
     Raises:
         InputError: the feature set's configuration is no good, the cache file cannot be written, or see
             `data.workers.parallel`.
     """
-    features, notes, failures = {}, {}, {}
-    settings = config_hash(feature_set, emo_large_conf)
+    results, settings, of_file = {}, config_hash(feature_set, emo_large_conf), {}
+    for sound in dict.fromkeys(sounds):
+        of_file.setdefault(sound.path, []).append(sound)
     with feature_config(feature_set, emo_large_conf, Path(cache).parent) as config, parallel(jobs, scheduler) as run:
         names = feature_names(feature_set, config)
         done = _read_cache(cache, len(names))
-        pending = []
-        for wav in wavs:
-            known = done and done.get(_key(wav, settings))
-            if known:
-                features[wav], notes[wav] = known
-            else:
-                pending.append(wav)
+        tasks = []
+        for path, pending in of_file.items():
+            keys = _keys(path, pending, settings) if done else {}
+            results |= {sound: done[key] for sound, key in keys.items() if key in done}
+            if pending := [sound for sound in pending if sound not in results]:
+                tasks.append(joblib.delayed(_extract_file)(path, pending, feature_set, config, settings))
         bar = tqdm(
-            run(joblib.delayed(_extract_file)(wav, feature_set, config, settings) for wav in pending),
             desc=feature_set,
-            total=len(wavs),
-            initial=len(features),
+            total=sum(map(len, of_file.values())),
+            initial=len(results),
             unit=" utterances",
             disable=not progress,
             mininterval=0.1 if sys.stderr.isatty() else 10,  # a log file needs fewer lines than a terminal
         )
-        with _open_cache(cache) as file:
-            for wav, key, vector, note, failure in bar:
-                if failure:
-                    failures[wav] = failure
-                    continue
-                features[wav], notes[wav] = vector, note
-                _append(file, cache, key, vector, note)
-    return features, names, {wav: note for wav, note in notes.items() if note}, failures
+        with bar, _open_cache(cache) as file:
+            for found in run(tasks):
+                for sound, key, result in found:
+                    results[sound] = result
+                    if not result.failure:
+                        _append(file, cache, key, result)
+                bar.update(len(found))
+    return results, names
 
 
-def _extract_file(wav, feature_set, config, settings):
-    """(path, cache key, features, note, failure) of one file; runs in a worker process."""
+def _extract_file(path, sounds, feature_set, config, settings):
+    """[(sound, cache key, `Extracted`)] of the sounds in one file; runs in a worker process."""
+    found, keys, file_s = [], _keys(path, sounds, settings), None
     try:
-        samples, note = read_sound(wav)
-        with interrupts_held():
-            vector = extract(samples, feature_set, config)
-        return wav, _key(wav, settings), vector, note, None
+        with opened(path, any(sound.channel for sound in sounds)) as recording:
+            file_s = recording.seconds
+            for sound in sounds:
+                try:
+                    samples, note = recording.signal(sound.start_s, sound.end_s, sound.channel)
+                    with interrupts_held(), _ONE_AT_A_TIME:
+                        result = Extracted(extract(samples, feature_set, config), note, file_s)
+                except InputError as error:
+                    result = Extracted(None, None, file_s, str(error))
+                found.append((sound, keys.get(sound), result))
     except InputError as error:
-        return wav, None, None, None, str(error)
+        return [(sound, None, Extracted(None, None, None, str(error))) for sound in sounds]
+    return found
 
 
 @contextlib.contextmanager
@@ -106,13 +129,14 @@ def interrupts_held():
             signal.raise_signal(signal.SIGINT)
 
 
-def _key(wav, settings):
-    """The cache key of a file, or None where it cannot be read: the extraction will say why."""
+def _keys(path, sounds, settings):
+    """{sound: cache key} of sounds in a file; empty where it cannot be read: the extraction will say why."""
     try:
-        decoder = f" {ffmpeg_version()}" if is_clip(wav) else ""
-        return hashlib.sha256(f"{settings}{decoder} {sha256(wav)}".encode()).hexdigest()
+        file = f"{settings}{f' {ffmpeg_version()}' if needs_ffmpeg(path) else ''} {sha256(path)}"
     except InputError:
-        return None
+        return {}
+    stretch = {sound: f"{file} {sound.channel} {sound.start_s} {sound.end_s}" for sound in sounds}
+    return {sound: hashlib.sha256(text.encode()).hexdigest() for sound, text in stretch.items()}
 
 
 def _open_cache(path):
@@ -125,11 +149,12 @@ def _open_cache(path):
     return file
 
 
-def _append(file, path, key, vector, note):
+def _append(file, path, key, result):
     """Adds one finished utterance, at once, so that only a power cut can lose it."""
-    packed = base64.b64encode(vector.astype("<f4").tobytes()).decode("ascii")
+    packed = base64.b64encode(result.features.astype("<f4").tobytes()).decode("ascii")
+    line = json.dumps({"key": key, "note": result.note, "file_s": result.file_s, "features": packed})
     try:
-        file.write(json.dumps({"key": key, "note": note, "features": packed}).encode("ascii") + b"\n")
+        file.write(line.encode("ascii") + b"\n")
     except OSError as error:
         raise InputError(
             f"{path}: cannot be written ({error.strerror}); the utterances finished so far are kept"
@@ -137,7 +162,7 @@ def _append(file, path, key, vector, note):
 
 
 def _read_cache(path, num_features):
-    """{key: (features, note)} of the whole lines of a cache file; others are passed over and computed again."""
+    """{key: `Extracted`} of the whole lines of a cache file; others are passed over and computed again."""
     done = {}
     if not Path(path).exists():
         return done
@@ -149,9 +174,9 @@ def _read_cache(path, num_features):
         try:
             entry = json.loads(line)
             vector = np.frombuffer(base64.b64decode(entry["features"], validate=True), "<f4")
-            key, note = entry["key"], entry["note"]
+            key, result = entry["key"], Extracted(vector, entry["note"], float(entry["file_s"]))
         except (ValueError, KeyError, TypeError, RecursionError):
             continue
         if vector.shape == (num_features,) and np.isfinite(vector).all() and isinstance(key, str):
-            done[key] = vector, note
+            done[key] = result
     return done

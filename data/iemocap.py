@@ -19,7 +19,7 @@ from pathlib import Path
 from data.fidelity import PUBLISHED
 from data.labels import EMOTIONS
 from data.reading import decode, read_bytes, seconds
-from data.utterance import Source, Utterance
+from data.utterance import Sound, Source, Utterance
 from storage.files import InputError
 
 SESSIONS = (1, 2, 3, 4, 5)
@@ -80,11 +80,9 @@ def read_release(folder, with_wavs=True, name="IEMOCAP", published=PUBLISHED):
         InputError: no release, or one that lacks a session, a folder or a dialog's transcription.
     """
     release = find_release(folder)
-    utterances, notes = [], []
+    utterances, notes = [], {}
     for session in SESSIONS:
-        found, said = _read_session(release / f"Session{session}", session, with_wavs)
-        utterances += found
-        notes += said
+        utterances += _read_session(release / f"Session{session}", session, with_wavs, notes)
     # Two turns may start together (both speakers at once): the id decides, so that the order never depends on the disk.
     utterances.sort(key=lambda utterance: (utterance.dialog_id, utterance.start_s, utterance.utterance_id))
     return Source(name, release, utterances, EMOTIONS, notes, published)
@@ -110,58 +108,56 @@ def find_release(folder):
     )
 
 
-def _read_session(folder, session, with_wavs):
-    """(utterances, notes) of one session, dialog by dialog."""
-    ratings_folder, turns_folder = folder / "dialog" / "EmoEvaluation", folder / "dialog" / "transcriptions"
-    wav_folder = folder / "sentences" / "wav"
-    for needed in (ratings_folder, turns_folder, *([wav_folder] if with_wavs else [])):
+def _read_session(folder, session, with_wavs, notes):
+    """The utterances of one session, dialog by dialog."""
+    ratings, turns = folder / "dialog" / "EmoEvaluation", folder / "dialog" / "transcriptions"
+    wavs = folder / "sentences" / "wav"
+    for needed in (ratings, turns, *([wavs] if with_wavs else [])):
         if not needed.is_dir():
             raise InputError(f"{needed}: folder missing; the release is not whole, unpack it again")
-    utterances, notes = [], []
-    for path in _dialog_files(ratings_folder, session, notes):
-        turns_path = turns_folder / path.name
-        if not turns_path.is_file():
-            raise InputError(f"{turns_path}: transcription missing; the release is not whole, unpack it again")
-        if with_wavs and not (wav_folder / path.stem).is_dir():
-            raise InputError(f"{wav_folder / path.stem}: folder missing; the release is not whole, unpack it again")
-        found, said = _read_dialog(path, turns_path, wav_folder / path.stem, with_wavs)
-        utterances += found
-        notes += said
+    dialogs = sorted(_dialogs(ratings, session, notes) | _dialogs(turns, session, {}) | _dialogs(wavs, session, {}))
+    utterances = []
+    for dialog in dialogs:
+        needed = [(ratings / f"{dialog}.txt", "ratings"), (turns / f"{dialog}.txt", "transcription")]
+        for path, what in needed + [(wavs / dialog, "folder")] * with_wavs:
+            if not path.exists():
+                there = [other.name for other in path.parent.iterdir() if other.name.lower() == path.name.lower()]
+                found = f"{there[0]} is there: rename it" if there else "the release is not whole, unpack it again"
+                raise InputError(f"{path}: {what} missing; {found}")
+        utterances += _read_dialog(*(path for path, _ in needed), wavs / dialog, with_wavs, notes)
     if not utterances:
-        raise InputError(
-            f"{ratings_folder}: no usable utterance of session {session}; {notes[0] if notes else 'it has no dialog'}"
-        )
-    return utterances, notes
+        first = next((f"{about[0]}: {said}" for said, about in notes.items() if about), "it has no dialog")
+        raise InputError(f"{ratings}: no usable utterance of session {session}; {first}")
+    return utterances
 
 
-def _dialog_files(folder, session, notes):
-    """The dialogs' files of one folder, sorted by name; other files are noted."""
-    paths = []
-    for path in sorted(folder.glob("*.txt")):
+def _dialogs(folder, session, notes):
+    """The dialogs that a folder has files or folders of; other files are noted."""
+    dialogs = set()
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         match = _DIALOG_ID.fullmatch(path.stem)
-        if path.name.startswith(".") or not path.is_file():
+        if path.name.startswith("."):
             continue  # hidden files that other systems leave behind
-        if not match:
-            notes.append(f"{path}: not named like a dialog; not read")
-        elif int(match["session"]) != session:
+        if match and int(match["session"]) != session:
             raise InputError(f"{path}: a dialog of session {match['session']} lies in the folder of session {session}")
-        else:
-            paths.append(path)
-    return paths
+        if match:
+            dialogs.add(path.stem)
+        elif path.suffix.lower() == ".txt" and path.is_file():
+            notes.setdefault("not named like a dialog; not read", []).append(str(path))
+    return dialogs
 
 
-def _read_dialog(ratings_path, turns_path, wav_folder, with_wavs):
-    """(utterances, notes) of one dialog: ratings, transcripts and wav files brought together."""
-    ratings, notes = parse_ratings(read_bytes(ratings_path), ratings_path)
-    transcripts, said = parse_turns(read_bytes(turns_path), turns_path)
-    notes += said
+def _read_dialog(ratings_path, turns_path, wav_folder, with_wavs, notes):
+    """The utterances of one dialog: ratings, transcripts and wav files brought together."""
+    ratings = parse_ratings(read_bytes(ratings_path), ratings_path, notes)
+    transcripts = parse_turns(read_bytes(turns_path), turns_path, notes)
     utterances = []
     for utterance_id, rating in ratings.items():
         wav = wav_folder / f"{utterance_id}.wav"
         if utterance_id not in transcripts:
-            notes.append(_skip(utterance_id, f"no usable transcript in {turns_path}"))
+            _skip(notes, utterance_id, "no usable transcript", turns_path)
         elif with_wavs and not wav.is_file():
-            notes.append(_skip(utterance_id, f"{wav} missing"))
+            _skip(notes, utterance_id, "its sound file is missing", wav)
         else:
             parts = _UTTERANCE_ID.fullmatch(utterance_id)
             utterances.append(
@@ -171,17 +167,18 @@ def _read_dialog(ratings_path, turns_path, wav_folder, with_wavs):
                     session=int(parts["session"]),
                     speaker=f"Ses0{parts['session']}{parts['gender']}",
                     transcript=transcripts[utterance_id],
-                    wav=wav,
+                    sound=Sound(wav),
                     **vars(rating),
                 )
             )
-    for utterance_id in transcripts.keys() - ratings.keys():
-        notes.append(_skip(utterance_id, f"in {turns_path}, but no usable rating in {ratings_path}"))
-    return utterances, sorted(notes)
+    for utterance_id in sorted(transcripts.keys() - ratings.keys()):
+        _skip(notes, utterance_id, "a transcript without usable ratings", ratings_path)
+    return utterances
 
 
-def _skip(utterance_id, reason):
-    return f"{utterance_id} left out: {reason}; the scores cover one utterance fewer"
+def _skip(notes, utterance_id, reason, where):
+    sentence = f"left out, {reason}; the scores cover one utterance fewer"
+    notes.setdefault(sentence, []).append(f"{utterance_id} ({where})")
 
 
 def _lines(content):
@@ -189,7 +186,7 @@ def _lines(content):
     return [(number, line.rstrip(b"\r")) for number, line in enumerate(content.split(b"\n"), 1)]
 
 
-def parse_ratings(content, path):
+def parse_ratings(content, path, notes):
     """Parses one dialog's EmoEvaluation file.
 
     A block is a header line and the raters' lines up to the next empty line. Every tag of every rater is one vote; a
@@ -199,15 +196,16 @@ def parse_ratings(content, path):
     Args:
         content: the file's bytes.
         path: its place, `<dialog>.txt`, for the messages and to check the utterances' ids.
+        notes: of a `data.utterance.Source`; what was left out is added.
 
     Returns:
-        (ratings, notes): {utterance id: Rating} and sentences on what was left out.
+        {utterance id: Rating}.
 
     Raises:
         InputError: the file has no block, or a block of another dialog.
     """
     path = Path(path)
-    blocks, notes, faults = [], [], defaultdict(list)
+    blocks, faults = [], defaultdict(list)
     block = None  # the utterance whose lines are being read
     last = None  # the utterance of the latest header: the one that a stray line may belong to
     for number, line in _lines(content):
@@ -220,16 +218,16 @@ def parse_ratings(content, path):
             block = last = _open_block(header, number, path, faults)
             blocks.append(block)
         elif block and (rater := _RATER.fullmatch(text)):
-            _count_tags(rater, block, number, path, faults)
+            _count_tags(rater, block, number, faults)
         elif text.startswith("["):
-            notes.append(f"{path}, line {number}: not a header line; its utterance is left out")
+            notes.setdefault("not a header line; its utterance is left out", []).append(f"{path}, line {number}")
             # A nameless block takes the raters' lines that follow, or they would go to the utterance before.
             block = last = {"id": None, "number": number, "tags": []}
         elif last:
             reason = "a line of no utterance" if not block else "not a rater's line"
-            faults[last["id"]].append(f"{path}, line {number}: {reason}")
+            faults[last["id"]].append((reason, number))
         else:
-            notes.append(f"{path}, line {number}: a line of no utterance; not read")
+            notes.setdefault("a line of no utterance; not read", []).append(f"{path}, line {number}")
     if not blocks:
         raise InputError(f"{path}: no utterance in it; it is damaged or not an EmoEvaluation file")
     times_listed = Counter(block["id"] for block in blocks)
@@ -237,21 +235,23 @@ def parse_ratings(content, path):
     for block in blocks:
         utterance_id, reasons = block["id"], faults.get(block["id"], [])
         if times_listed[utterance_id] > 1:
-            reasons = [f"{path}, line {block['number']}: listed more than once"]
+            reasons = [("listed more than once", block["number"])]
         if not reasons and not block["tags"]:
-            reasons = [f"{path}, line {block['number']}: no votes"]
+            reasons = [("no votes", block["number"])]
         if reasons:
-            notes.append(_skip(utterance_id, reasons[0]))
+            reason, number = reasons[0]
+            _skip(notes, utterance_id, reason, f"{path}, line {number}")
             continue
         if block["raters"] < _FEWEST_RATERS:
-            notes.append(f"{utterance_id}: {block['raters']} external raters instead of {_FEWEST_RATERS} or more; kept")
+            said = f"{block['raters']} external raters instead of {_FEWEST_RATERS} or more; kept"
+            notes.setdefault(said, []).append(utterance_id)
         ratings[utterance_id] = Rating(
             block["start_s"],
             block["end_s"],
             _votes(block["tags"], external=True),
             _votes(block["tags"], external=False),
         )
-    return ratings, notes
+    return ratings
 
 
 def _open_block(header, number, path, faults):
@@ -266,11 +266,11 @@ def _open_block(header, number, path, faults):
     start_s, end_s = seconds(header["start"]), seconds(header["end"])
     if not 0 <= start_s < end_s <= _LONGEST_TIME_S:  # false for NaN, too
         span = f"[{header['start'][:40]} - {header['end'][:40]}]"
-        faults[utterance_id].append(f"{path}, line {number}: {span} are no times in seconds, start before end")
+        faults[utterance_id].append((f"{span} are no times in seconds, start before end", number))
     return {"id": utterance_id, "number": number, "start_s": start_s, "end_s": end_s, "tags": [], "raters": 0}
 
 
-def _count_tags(rater, block, number, path, faults):
+def _count_tags(rater, block, number, faults):
     """Adds one rater's tags to the block; an unknown tag, or an external rater without one, goes to `faults`."""
     if block["id"] is None:
         return
@@ -279,10 +279,10 @@ def _count_tags(rater, block, number, path, faults):
     tags = [tag.strip() for tag in rater["tags"].split(";") if tag.strip(" \t:")]
     for tag in tags:
         if tag not in EMOTION_OF_TAG:
-            faults[block["id"]].append(f"{path}, line {number}: unknown tag {tag[:40]!r}")
+            faults[block["id"]].append((f"unknown tag {tag[:40]!r}", number))
             return
     if external and not tags:
-        faults[block["id"]].append(f"{path}, line {number}: a rater without a tag")
+        faults[block["id"]].append(("a rater without a tag", number))
     block["tags"] += [(external, EMOTION_OF_TAG[tag]) for tag in tags]
     block["raters"] += external
 
@@ -292,48 +292,57 @@ def _votes(tags, external):
     return tuple(tags.count((external, emotion)) for emotion in EMOTIONS)
 
 
-def parse_turns(content, path):
+def parse_turns(content, path, notes):
     """Parses one dialog's transcription.
 
     Args:
         content: the file's bytes.
         path: its place, `<dialog>.txt`.
+        notes: of a `data.utterance.Source`; what was left out is added.
 
     Returns:
-        (transcripts, notes): {utterance id: text as in the release, stripped} and sentences on what was left out.
-        Turns that nobody rated ("M: Yeah.", turn XX3) are no utterances and are passed over.
+        {utterance id: text as in the release, stripped}. Turns that nobody rated ("M: Yeah.", turn XX3) are no
+        utterances and are passed over.
 
     Raises:
         InputError: a turn of another dialog.
     """
     path = Path(path)
-    transcripts, notes, seen = {}, [], set()
+    transcripts, seen = {}, set()
     for number, line in _lines(content):
-        text, mended = decode(line)
+        place = f"{path}, line {number}"
+        try:
+            text, mended = decode(line, path, number)
+        except InputError as error:
+            text, mended = line.decode("utf-8", "replace"), []
+            unreadable = str(error).removeprefix(f"{place}: ")
+        else:
+            unreadable = None
         turn = _TURN.fullmatch(text.strip())
         if not text.strip() or _UNRATED_TURN.match(text):
             continue
         match = turn and _UTTERANCE_ID.fullmatch(turn["utterance"])
         if not match:
-            notes.append(f"{path}, line {number}: not a turn of the form '<utterance> [start-end]: words'; not read")
+            said = "not a turn of the form '<utterance> [start-end]: words'; not read"
+            notes.setdefault(said, []).append(place)
             continue
         if match["dialog"] != path.stem:
             raise InputError(
-                f"{path}, line {number}: utterance {turn['utterance']} is not of dialog {path.stem}; "
-                "the file is misnamed"
+                f"{place}: utterance {turn['utterance']} is not of dialog {path.stem}; the file is misnamed"
             )
         utterance_id, words = turn["utterance"], turn["words"].strip()
-        fault = _transcript_fault(words)
+        fault = unreadable or _transcript_fault(words)
         if utterance_id in seen:
             fault = "the utterance has a transcript already, and nothing says which one holds"
             transcripts.pop(utterance_id, None)
         seen.add(utterance_id)
         if fault:
-            notes.append(f"{path}, line {number}: {fault}; transcript not used")
+            notes.setdefault(f"{fault}; transcript not used", []).append(place)
             continue
-        notes += [f"{path}, line {number}: {said}; check its words" for said in mended]
+        for said in mended:
+            notes.setdefault(f"{said}; check its words", []).append(place)
         transcripts[utterance_id] = words
-    return transcripts, notes
+    return transcripts
 
 
 def _transcript_fault(words):

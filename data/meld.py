@@ -13,13 +13,15 @@ from pathlib import Path
 
 from data import reading
 from data.fidelity import PUBLISHED_MELD
-from data.utterance import PARTS, Source, Utterance
+from data.utterance import PARTS, Sound, Source, Utterance
 from storage.files import InputError
 
 EMOTIONS = ("neutral", "joy", "surprise", "anger", "sadness", "disgust", "fear")
 CLIP_FOLDERS = {"train": "train_splits", "dev": "dev_splits_complete", "test": "output_repeated_splits_test"}
 _COLUMNS = ("Utterance", "Speaker", "Emotion", "Dialogue_ID", "Utterance_ID", "StartTime", "EndTime")
 _NUMBER = re.compile(r"[0-9]{1,6}")
+_LATE = "starts before the utterance ahead of it, whose start time it gets (Utterance_ID gives the order)"
+_SHORT = "ends before it starts; its clip tells its length, where that is read"
 
 
 def read_meld(folder, with_clips=True):
@@ -42,7 +44,7 @@ def read_meld(folder, with_clips=True):
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; give the folder of MELD's three CSV files")
-    utterances, notes = [], []
+    utterances, notes = [], {}
     for part in PARTS:
         path = _find(folder, part, f"{part}_sent_emo.csv")
         if path is None or not path.is_file():
@@ -53,9 +55,7 @@ def read_meld(folder, with_clips=True):
                 f"{folder / CLIP_FOLDERS[part]}: folder of clips missing; unpack the raw release, "
                 "or leave audio out with --audio none"
             )
-        found, said = _read_part(path, part, clips or folder / CLIP_FOLDERS[part])
-        utterances += found
-        notes += said
+        utterances += _read_part(path, part, clips or folder / CLIP_FOLDERS[part], notes)
     return Source("MELD", folder, utterances, EMOTIONS, notes, PUBLISHED_MELD, without_audio="keep")
 
 
@@ -64,9 +64,10 @@ def _find(folder, part, name):
     return next((path for path in (folder / name, folder / part / name) if path.exists()), None)
 
 
-def _read_part(path, part, clips):
-    """(utterances, notes) of one CSV file."""
-    rows, columns, notes = reading.read_rows(path)
+def _read_part(path, part, clips, notes):
+    """The utterances of one CSV file."""
+    rows, columns, mended = reading.read_rows(path)
+    notes |= {note: [] for note in mended}
     missing = [name for name in _COLUMNS if name not in columns]
     if missing:
         raise InputError(f"{path}, line 1: column '{missing[0]}' missing; it is not MELD's {part}_sent_emo.csv")
@@ -80,16 +81,16 @@ def _read_part(path, part, clips):
             raise InputError(f"{place}: emotion {row['Emotion']!r:.60} is none of {', '.join(EMOTIONS)}")
         lines[key] = number
         dialogs.setdefault(key[0], {})[key[1]] = (place, row)
-    utterances, late, short = [], [], []
+    utterances = []
     for dialog, turns in sorted(dialogs.items()):
         latest_s = 0.0
         for turn, (place, row) in sorted(turns.items()):
             name = f"{part}_dia{dialog}_utt{turn}"
             start_s, end_s = (_seconds(place, column, row[column]) for column in ("StartTime", "EndTime"))
             if end_s < start_s:
-                short.append(name)
+                notes.setdefault(_SHORT, []).append(name)
             if start_s < latest_s:
-                late.append(name)
+                notes.setdefault(_LATE, []).append(name)
             latest_s = max(latest_s, start_s)
             utterances.append(
                 Utterance(
@@ -102,16 +103,10 @@ def _read_part(path, part, clips):
                     transcript=" ".join(row["Utterance"].split()),
                     votes_external=tuple(int(row["Emotion"] == emotion) for emotion in EMOTIONS),
                     votes_self=(0,) * len(EMOTIONS),
-                    wav=clips / f"dia{dialog}_utt{turn}.mp4",
+                    sound=Sound(clips / f"dia{dialog}_utt{turn}.mp4"),
                 )
             )
-    for names, what in (
-        (late, "start before the utterance ahead of them, whose start time they get (Utterance_ID gives the order)"),
-        (short, "end before they start; the end is set to the start"),
-    ):
-        if names:
-            notes.append(f"{path}: {len(names)} utterances {what}: {_some(names)}")
-    return utterances, notes
+    return utterances
 
 
 def _number(place, name, text):
@@ -125,7 +120,3 @@ def _seconds(place, name, text):
     if math.isnan(time_s):
         raise InputError(f"{place}: {name} {text!r:.60} is no time such as 00:16:16,059")
     return time_s
-
-
-def _some(names):
-    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")

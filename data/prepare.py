@@ -92,7 +92,7 @@ def main(arguments=None):
     elif given.corpus == "meld":
         source = meld.read_meld(given.release, with_sound)
     else:
-        source = table.read_table(given.table, given.emotions, given.name)
+        source = table.read_table(given.table, given.emotions, given.name, with_sound)
     build.prepare(source, given.out, options)
 
 

@@ -1,6 +1,7 @@
 """The one reading of text, times and tables: what files hold that came through Windows, a spreadsheet or a script.
 
 Every reader of the project uses these functions, so that a file that one of them understands is no riddle to another.
+A file that cannot be read is named by its cause: what it is, not what it lacks.
 """
 
 import codecs
@@ -8,7 +9,6 @@ import csv
 import io
 import math
 import re
-from collections import Counter
 from pathlib import Path
 
 from storage.files import InputError
@@ -20,12 +20,41 @@ _BYTE_ORDER_MARKS = {  # the longer first: UTF-32's begins with UTF-16's
     codecs.BOM_UTF16_LE: "utf-16-le",
     codecs.BOM_UTF16_BE: "utf-16-be",
 }
+# How files begin that are given in place of others.
+_KINDS = {
+    rb"version https://git-lfs": "a pointer of Git LFS, not the file; fetch it with 'git lfs pull'",
+    rb"(?:\.\./)*(?:\.git/annex|/annex)/": "a pointer of git-annex, not the file; fetch it with 'git annex get'",
+    rb"\s*<(?:!doctype|html)": "a web page, not the file; was a login needed to fetch it?",
+    rb"\s*<\?xml": "an XML file",
+    rb"#EXTM3U|\[playlist\]": "a playlist, not sound",
+    rb"PK\x03\x04": "a zip archive (or a spreadsheet under another name)",
+    rb"\xd0\xcf\x11\xe0": "an old Office document (.xls, .doc)",
+    rb"\x1f\x8b": "a gzip archive; unpack it",
+    rb"%PDF": "a PDF document",
+    rb"\x89HDF": "an HDF5 file",
+    rb"\{\\rtf": "an RTF document; save it as plain text",
+    rb"\s*[{\[]\s*[\"{\[]": "a JSON file",
+}
+_SPREADSHEETS = (".xlsx", ".xlsm", ".xls", ".ods")
+_DELIMITERS = ",;\t|"
+
 _WINDOWS_1252 = {
     code: bytes([code & 0xFF]).decode("cp1252", "replace") for code in (*range(0x80, 0xA0), *range(0xDC80, 0xDD00))
 }
-_SECONDS = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})?")
+# What a run of bytes that are no UTF-8 can be in a text of Windows-1252: quotes and dashes, and at most two letters of
+# Western Europe. Longer runs, symbols and capitals inside words come from other code pages, which nothing tells apart.
+_MARKS = "\u201a\u201e\u2026\u2039\u2018\u2019\u201c\u201d\u2022\u2013\u2014\u203a\u20ac\u2122"
+_MARKS += "\u00a0\u00a1\u00ab\u00b0\u00b4\u00b7\u00bb\u00bf"
+_LETTERS = "\u00c0-\u00cf\u00d1-\u00d6\u00d8-\u00dc\u00df-\u00ef\u00f1-\u00f6\u00f8-\u00fc\u0153"
+_WESTERN = re.compile(f"[{_MARKS}]*[{_LETTERS}]{{0,2}}[{_MARKS}]*")
+_FOREIGN = re.compile("(?P<before>[a-z]?)(?P<run>[\udc80-\udcff]+)")
+
+_NUMBER = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
+_DECIMAL_COMMA = re.compile(r"\s*[-+]?[0-9]*,[0-9]+\s*")
+_BLANK = " \t\r\n\v\f\u00a0\u200b\ufeff"
 _CLOCK = re.compile(
-    r"(?P<hours>[0-9]{1,2}):(?P<minutes>[0-9]{1,2}):(?P<seconds>[0-9]{1,2})[,.](?P<thousandths>[0-9]{1,3})"
+    r"(?:(?P<hours>[0-9]{1,3}):)?(?P<minutes>[0-9]{1,3}):(?P<seconds>[0-9]{1,2})"
+    r"(?:,(?P<thousandths>[0-9]{1,3})|(?P<fraction>\.[0-9]{0,9}))?"
 )
 
 
@@ -49,20 +78,48 @@ def read_bytes(path):
     return content
 
 
-def decode(content):
+def what_it_is(head):
+    """What a file is by its first bytes, in words: a pointer or a web page in its place, an archive; None: unknown."""
+    if not head:
+        return "empty"
+    return next((kind for pattern, kind in _KINDS.items() if re.match(pattern, head, re.IGNORECASE)), None)
+
+
+def decode(content, path, line=1):
     """Bytes to text, in UTF-8 with remnants of Windows-1252.
 
     Corpora that went through Windows hold its quotes and dashes as single bytes (0x92) or, converted once without
     care, as control characters (U+0092). Both become the characters that were meant.
 
+    Args:
+        content: from `read_bytes`.
+        path: of the file, for the messages.
+        line: the number of its first line.
+
     Returns:
         (text, sentences on what was mended).
 
-    >>> decode(b"Don\\x92t \\xc2\\x97 caf\\xc3\\xa9")[0]
+    Raises:
+        InputError: it holds NUL characters, or is in another code page.
+
+    >>> decode(b"Don\\x92t \\xc2\\x97 caf\\xc3\\xa9", "mine.csv")[0]
     'Don’t — café'
     """
     text = content.decode("utf-8", "surrogateescape")  # byte 0x92 that is no UTF-8 becomes U+DC92
-    num_bytes = sum("\udc80" <= one <= "\udcff" for one in text)
+
+    def refuse(position, what):
+        raise InputError(f"{path}, line {line + text.count(chr(10), 0, position)}: {what}")
+
+    if "\0" in text:
+        if text.count("\0") > len(text) / 4:
+            refuse(0, "looks like UTF-16 without its byte-order mark; save it as UTF-8")
+        refuse(text.index("\0"), "a NUL character; the file is damaged, or no text")
+    num_bytes = 0
+    for found in _FOREIGN.finditer(text):
+        meant = found["run"].translate(_WINDOWS_1252)
+        if not _WESTERN.fullmatch(meant) or (found["before"] and meant[0].isupper()):
+            refuse(found.start(), "not UTF-8 but another code page; open it where it looks right and save it as UTF-8")
+        num_bytes += len(meant)
     num_controls = sum("\x80" <= one <= "\x9f" for one in text)
     notes = [f"{num_bytes} bytes are not UTF-8, read as Windows-1252"] * bool(num_bytes)
     notes += [f"{num_controls} control characters were Windows-1252 marks"] * bool(num_controls)
@@ -70,45 +127,99 @@ def decode(content):
 
 
 def seconds(text):
-    """Seconds of a time such as 12.5 or 00:16:16,059; NaN where the text is no time.
+    """Seconds of a time: any number of 0 or more (12.5, .5, 1e-3), or a clock's (00:16:16,059, 2:03.5); else NaN.
 
-    In the second form thousandths are counted, as in subtitles: ",28" are 28 of them.
+    Behind a clock's comma stand thousandths, as in subtitles: ",28" are 28 of them.
     """
     if clock := _CLOCK.fullmatch(text):
-        hours, minutes, whole, thousandths = map(int, clock.groups())
-        return 3600 * hours + 60 * minutes + whole + thousandths / 1000
-    return float(text) if _SECONDS.fullmatch(text) else math.nan
+        hours, minutes, whole, thousandths = (int(clock[name] or 0) for name in _CLOCK.groupindex if name != "fraction")
+        return 3600 * hours + 60 * minutes + float(f"{whole}{clock['fraction'] or ''}") + thousandths / 1000
+    time_s = float(text) if _NUMBER.fullmatch(text) else math.nan
+    return time_s if 0 <= time_s < math.inf else math.nan
 
 
 def read_rows(path):
-    """Reads a CSV file with a header.
+    """Reads a table with a header: CSV as spreadsheets and programs write it, or a spreadsheet itself.
+
+    Columns are separated by comma, semicolon, tab or bar, whichever cuts the header most often; with another than the
+    comma, `12,5` is a number. Empty rows, empty columns at the end and a frame's index are passed over.
 
     Returns:
         (rows, columns, notes): a list of (line number, {column: stripped text}), the columns' names, and sentences on
         what was mended.
 
     Raises:
-        InputError: the file cannot be read, is no CSV, or a row has another number of cells than the header.
+        InputError: the file cannot be read, is no table, or a row has another number of cells than the header.
     """
-    text, notes = decode(read_bytes(path))
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    rows = []
-    try:
-        columns = [name.strip() for name in next(reader, [])]
-        for cells in reader:
-            if not cells:
-                continue  # an empty line
-            if len(cells) != len(columns):
-                raise InputError(
-                    f"{path}, line {reader.line_num}: {len(cells)} cells, the header has {len(columns)}; "
-                    "is a comma in a text without quotes around it?"
-                )
-            rows.append((reader.line_num, dict(zip(columns, map(str.strip, cells), strict=True))))
-    except csv.Error as error:
-        raise InputError(f"{path}, line {reader.line_num}: not CSV ({error})") from error
-    twice = [name for name, count in Counter(columns).items() if count > 1]
-    if twice:
-        raise InputError(f"{path}: column '{twice[0]}' is there twice")
-    if not rows:
+    path = Path(path)
+    content = read_bytes(path)
+    kind = what_it_is(content[:512])
+    if path.suffix.lower() in _SPREADSHEETS or (content.startswith(b"PK") and b"xl/" in content):
+        lines, notes = _cells_of_spreadsheet(path)
+    elif kind:
+        raise InputError(f"{path}: {kind}; expected a table, with a header line and one row per utterance")
+    else:
+        text, notes = decode(content, path)
+        lines = _cells_of_text(path, text)
+    lines = ((number, [cell.strip(_BLANK) for cell in cells]) for number, cells in lines)
+    lines = [(number, cells) for number, cells in lines if any(cells)]
+    if len(lines) < 2:
         raise InputError(f"{path}: no utterance in it; expected a header line and one row per utterance")
+    (first, columns), *lines = lines
+    while not columns[-1]:
+        columns.pop()
+    for number, cells in lines:
+        if len(cells) < len(columns) or any(cells[len(columns) :]):
+            raise InputError(
+                f"{path}, line {number}: {len(cells)} cells, the header has {len(columns)}; "
+                "is a comma in a text without quotes around it?"
+            )
+    if re.fullmatch(r"(?:Unnamed: 0)?", columns[0]) and all(cells[0].isdigit() for _, cells in lines):
+        notes.append("the first column has no name and counts the rows; it is not read")
+        columns, lines = columns[1:], [(number, cells[1:]) for number, cells in lines]
+    twice = [name for i, name in enumerate(columns) if name in columns[:i]]
+    if twice:
+        raise InputError(
+            f"{path}, line {first}: column '{twice[0]}' is there twice"
+            if twice[0]
+            else f"{path}, line {first}: columns without a name"
+        )
+    rows = [(number, dict(zip(columns, cells, strict=False))) for number, cells in lines]
     return rows, columns, [f"{path}: {note}" for note in notes]
+
+
+def _cells_of_text(path, text):
+    """(line number, cells) of each row of a text; a row that goes on over lines has the number of its last."""
+    start = 0
+    if declared := re.match(r"sep=(.)\r?\n", text):  # Excel's own
+        text, start = text[declared.end() :], 1
+    header = next((line for line in text.splitlines() if line.strip()), "")
+    delimiter = (
+        declared[1]
+        if declared
+        else max(_DELIMITERS, key=lambda one: len(next(csv.reader([header], delimiter=one), [])))
+    )
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    try:
+        for cells in reader:
+            if delimiter != ",":
+                cells = [cell.replace(",", ".") if _DECIMAL_COMMA.fullmatch(cell) else cell for cell in cells]
+            yield start + reader.line_num, cells
+    except csv.Error as error:
+        raise InputError(f"{path}, line {start + reader.line_num}: not CSV ({error})") from error
+
+
+def _cells_of_spreadsheet(path):
+    """([(line number, cells)] of the first sheet, sentences on what was not read)."""
+    import pandas  # noqa: PLC0415 (takes half a second, and most tables are text)
+
+    try:
+        with pandas.ExcelFile(path) as book:
+            frame = book.parse(0, header=None, dtype=str, na_filter=False)
+            names = book.sheet_names
+    except ImportError as error:
+        raise InputError(f"{path}: {error.name or error} is needed to read it; or save it as CSV in UTF-8") from error
+    except Exception as error:  # each of its engines has errors of its own
+        raise InputError(f"{path}: not a readable spreadsheet ({str(error)[:200]}); save it as CSV in UTF-8") from error
+    notes = [f"{len(names)} sheets; the first, {names[0]!r}, is read"] if len(names) > 1 else []
+    return [(number, list(map(str, cells))) for number, cells in enumerate(frame.to_numpy().tolist(), 1)], notes

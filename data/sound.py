@@ -1,13 +1,16 @@
-"""Sound files to the signal that openSMILE shall see: a strict reader of wav files, and ffmpeg for all others.
+"""Sound files to the signal that openSMILE shall see, whole or a stretch of them: through soundfile, else ffmpeg.
 
 openSMILE itself passes several damaged files silently: it reads channel 0 of a stereo file, takes 8 kHz for what it
 is, and wraps a float sample of +1.0 to -1.0. Each of these is mended, noted or refused here, so that no feature vector
-is wrong without a word. A clip may refer to nothing but itself: ffmpeg's playlists could name other files and
-addresses.
+is wrong without a word. A file is told by its content, not by its name, and may refer to nothing but itself: ffmpeg's
+playlists could name other files and addresses.
 """
 
+import contextlib
 import functools
 import math
+import os
+import re
 import shutil
 import struct
 import subprocess
@@ -19,51 +22,157 @@ import soundfile
 from scipy.signal import resample_poly
 
 from data.audio import SAMPLE_RATE_HZ
+from data.reading import what_it_is
 from storage.files import InputError
 
 # Beyond these a header is damaged, and resampling from its rate could take all memory.
 _LOWEST_RATE_HZ, _HIGHEST_RATE_HZ = 4_000, 384_000
 # Largest sample that 16 bits hold; +1.0 would wrap to -1.0 in openSMILE.
 _FULL_SCALE = np.float32(32767 / 32768)
-# What is read, and the bytes of a sample.
+# Bytes of a sample, where a file's length tells how many there are.
 _UNCOMPRESSED = {"PCM_U8": 1, "PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4, "DOUBLE": 8, "ULAW": 1, "ALAW": 1}
-_LONGEST_S = 600  # of decoding one clip
+_KNOWN_NAMES = (".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aif", ".aiff", ".au", ".caf", ".w64", ".rf64")
+# How the files begin that soundfile reads; the last one is MP3 without tags.
+_KNOWN = re.compile(
+    rb"RIFF....WAVE|RIFX....WAVE|RF64....WAVE|riff|fLaC|OggS|FORM....AIF|\.snd|caff|ID3|\xff[\xe2-\xef\xf2-\xf7\xfa-\xff]",
+    re.DOTALL,
+)
+_ENDLESS = 0x7FFF0000  # bytes of audio, or more, that programs declare which write to a pipe
+_LONGEST_UTTERANCE_S = 600
+_SLACK_S = 0.5  # that a stretch may end behind its recording: times are rounded
+_LONGEST_DECODING_S = 3600
 
 
-def read_wav(path):
-    """Reads a wav file as the signal that openSMILE shall see.
+def read_sound(path):
+    """The sound of a file as the signal that openSMILE shall see.
 
-    Read are 8 to 32-bit PCM, float, A-law and mu-law, plain or WAV extensible. Channels are averaged and other sample
-    rates brought to 16 kHz, both with a note.
+    Channels are averaged and other sample rates brought to 16 kHz, both with a note.
 
     Args:
-        path: a RIFF wav file.
+        path: a file that soundfile reads (wav, flac, mp3, ogg, ...), or whose first audio stream ffmpeg does.
 
     Returns:
-        (signal, note): (T,) float32 mono at 16 kHz in [-1, 1), and a sentence on what was done to it, or None.
+        (signal, note): (T,) float32 mono at 16 kHz in [-1, 1), and what was done to it, sentences with "; " between,
+        or None.
 
     Raises:
-        InputError: the file cannot be read, is no wav file, is shorter than its header says, or has no samples or
-            samples that are no numbers.
+        InputError: as `opened` and `Recording.signal`.
     """
-    num_bytes = _check_riff(path)
+    with opened(path) as recording:
+        return recording.signal()
+
+
+@contextlib.contextmanager
+def opened(path, channels_apart=False):
+    """Yields the `Recording` in a file, in which any stretch can be read at once; what ffmpeg decodes is on disk.
+
+    Args:
+        path: the file.
+        channels_apart: whether channels will be asked for; ffmpeg else mixes them.
+
+    Raises:
+        InputError: the file is missing, is shorter than its header says, or holds no sound that is known here.
+    """
+    path = Path(path)
     try:
-        with soundfile.SoundFile(path) as file:
-            if file.subtype not in _UNCOMPRESSED:
-                raise InputError(f"{path}: compressed wav ({file.subtype}); convert it to 16-bit PCM")
-            rate_hz = file.samplerate
-            samples = file.read(dtype="float32", always_2d=True)
-            num_declared = num_bytes // (_UNCOMPRESSED[file.subtype] * file.channels)
-    except (soundfile.SoundFileError, OSError) as error:
-        raise InputError(f"{path}: not a readable wav file ({error})") from error
-    if len(samples) != num_declared:
-        raise InputError(f"{path}: {len(samples)} samples decoded, the header declares {num_declared}; it is damaged")
-    if not len(samples):
-        raise InputError(f"{path}: no samples in it")
-    try:
-        return prepared(samples, rate_hz)
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from error
+        with open(path, "rb") as file:
+            head = file.read(512)
+    except OSError as error:
+        raise InputError(
+            f"{path}: {'missing' if not path.exists() else f'cannot be read ({error.strerror})'}"
+        ) from error
+    if kind := what_it_is(head):
+        raise InputError(f"{path}: {kind}")
+    with tempfile.TemporaryDirectory(prefix="sound_") as folder, contextlib.ExitStack() as stack:
+        file, notes = None, []
+        if _KNOWN.match(head):
+            readable, num_bytes = path, None
+            if head[:4] in (b"RIFF", b"RIFX"):
+                readable, num_bytes, notes = _whole_wav(path, head[:4], Path(folder))
+            elif path.suffix.lower() == ".wav" and head[:4] not in (b"RF64", b"riff"):
+                notes = ["no wav file in spite of its name, read as what it is"]
+            try:
+                file = stack.enter_context(soundfile.SoundFile(os.fsencode(readable)))
+            except soundfile.SoundFileError as error:
+                said = str(error).rpartition(": ")[2]
+                if not shutil.which("ffmpeg"):
+                    raise InputError(f"{path}: not a readable sound file ({said})") from error
+            if file and num_bytes is not None and file.subtype in _UNCOMPRESSED:
+                num_declared = num_bytes // (_UNCOMPRESSED[file.subtype] * file.channels)
+                if file.frames != num_declared:
+                    raise InputError(
+                        f"{path}: {file.frames} samples in it, the header declares {num_declared}; it is damaged"
+                    )
+        if file is None:
+            wav = Path(folder) / "decoded.wav"
+            notes += _decode(path, wav, channels_apart)
+            file = stack.enter_context(soundfile.SoundFile(os.fsencode(wav)))
+        if not _LOWEST_RATE_HZ <= file.samplerate <= _HIGHEST_RATE_HZ:
+            raise InputError(
+                f"{path}: sample rate {file.samplerate} Hz is no speech recording's; the header is damaged"
+            )
+        if not file.seekable():  # a telephone's GSM, which is decoded from its beginning alone
+            wav = os.fsencode(Path(folder) / "unrolled.wav")
+            with soundfile.SoundFile(wav, "w", file.samplerate, file.channels, "PCM_16", format="WAV") as whole:
+                while len(block := file.read(1 << 16, dtype="int16")):
+                    whole.write(block)
+            file = stack.enter_context(soundfile.SoundFile(wav))
+        yield Recording(path, file, notes)
+
+
+class Recording:
+    """An open sound file. `seconds` is its length, `num_channels` what `Recording.signal` can choose from."""
+
+    def __init__(self, path, file, notes):
+        self._path, self._file, self._notes = path, file, notes
+        self.seconds, self.num_channels = file.frames / file.samplerate, file.channels
+
+    def signal(self, start_s=None, end_s=None, channel=None):
+        """A stretch as the signal that openSMILE shall see.
+
+        Args:
+            start_s, end_s: the stretch; None for all of it.
+            channel: counted from 1; None for the mean of all.
+
+        Returns:
+            As `read_sound`.
+
+        Raises:
+            InputError: no such stretch or channel, more than an utterance, or no samples or samples that are no
+                numbers.
+        """
+        path, file, notes = self._path, self._file, list(self._notes)
+        first, last = 0, file.frames
+        if start_s is not None:
+            first, last = (round(time_s * file.samplerate) for time_s in (start_s, end_s))
+            if first >= file.frames or last > file.frames + _SLACK_S * file.samplerate:
+                raise InputError(
+                    f"{path}: it ends at {self.seconds:.6g} s, and {start_s:g} to {end_s:g} s are asked for"
+                )
+            last = min(last, file.frames)
+        if last - first > _LONGEST_UTTERANCE_S * file.samplerate:
+            raise InputError(
+                f"{path}: {(last - first) / file.samplerate:.0f} s are no utterance; if it is a dialog, each of its "
+                "utterances needs a row that names it, with start_s and end_s"
+            )
+        if channel is not None and channel > self.num_channels:
+            raise InputError(f"{path}: channel {channel} is asked for, and it has {self.num_channels}")
+        try:
+            file.seek(first)
+            samples = file.read(last - first, dtype="float32", always_2d=True)
+        except soundfile.SoundFileError as error:
+            raise InputError(f"{path}: damaged ({error})") from error
+        if len(samples) != last - first:
+            raise InputError(f"{path}: damaged, {len(samples)} samples can be read of {last - first}")
+        if not len(samples):
+            raise InputError(f"{path}: no samples in it")
+        if channel is not None:
+            samples = samples[:, channel - 1 : channel]
+        try:
+            signal, said = prepared(samples, file.samplerate)
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from error
+        return signal, "; ".join(notes + [said] * bool(said)) or None
 
 
 def prepared(samples, rate_hz):
@@ -74,15 +183,13 @@ def prepared(samples, rate_hz):
         rate_hz: their rate.
 
     Returns:
-        (signal, note) as `read_wav`.
+        (signal, note) as `read_sound`.
 
     Raises:
-        InputError: samples that are no numbers, or a rate that no speech recording has; without a file's name.
+        InputError: samples that are no numbers; without a file's name.
     """
     if not np.isfinite(samples).all():
         raise InputError("samples that are no numbers (NaN or infinite); the file is damaged")
-    if not _LOWEST_RATE_HZ <= rate_hz <= _HIGHEST_RATE_HZ:
-        raise InputError(f"sample rate {rate_hz} Hz is no speech recording's; the header is damaged")
     signal, notes = samples[:, 0], []
     if samples.shape[1] > 1:
         signal = samples.mean(axis=1)
@@ -91,40 +198,50 @@ def prepared(samples, rate_hz):
         signal = _resample(signal, rate_hz)
         lost = f", nothing above {rate_hz // 2} Hz" if rate_hz < SAMPLE_RATE_HZ else ""
         notes.append(f"resampled from {rate_hz} Hz{lost}")
-    clipped = int((np.abs(signal) > 1).sum())
-    if clipped:
-        notes.append(f"{clipped} samples beyond full scale clipped")
+    if (np.abs(signal) > 1).any():
+        notes.append("samples beyond full scale clipped")
     if not signal.any():
         notes.append("silent, all samples are zero")
     signal = np.clip(signal, -1, _FULL_SCALE).astype("float32")
     return signal, "; ".join(notes) or None
 
 
-def _check_riff(path):
-    """The bytes of audio that the header declares; decoders would take what is there.
+def _whole_wav(path, name, folder):
+    """(path to read, bytes of audio in it, notes) of a RIFF file; one written to a pipe is copied with its true length.
 
     Raises:
-        InputError: no RIFF wav file, or one that holds less than it declares.
+        InputError: it holds less than it declares.
     """
-    try:
-        with open(path, "rb") as file:
-            size = file.seek(0, 2)
-            file.seek(0)
-            header = file.read(12)
-            if len(header) < 12 or header[:4] != b"RIFF" or header[8:] != b"WAVE":
-                raise InputError(f"{path}: not a wav file (no RIFF header)")
-            while len(chunk := file.read(8)) == 8:
-                name, length = struct.unpack("<4sI", chunk)
-                if name == b"data":
-                    held = size - file.tell()
-                    if length > held:
-                        raise InputError(
-                            f"{path}: truncated, the header declares {length} bytes of audio and {held} are there"
-                        )
-                    return length
-                file.seek(length + length % 2, 1)  # chunks are padded to even lengths
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    endian = "<" if name == b"RIFF" else ">"
+    with open(path, "rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(12)
+        while len(chunk := file.read(8)) == 8:
+            name, length = struct.unpack(f"{endian}4sI", chunk)
+            if name != b"data":
+                file.seek(length + length % 2, os.SEEK_CUR)  # chunks are padded to even lengths
+                continue
+            start = file.tell()
+            held = size - start
+            # Other chunks may follow audio of no length.
+            empty = length == 0 and (held < 8 or file.read(4).strip().isalnum())
+            if length <= held and (length or empty):
+                return path, length, []
+            if 0 < length < _ENDLESS:
+                raise InputError(f"{path}: truncated, the header declares {length} bytes of audio and {held} are there")
+            copy = folder / "whole.wav"
+            with open(copy, "wb") as whole:
+                file.seek(0)
+                header = bytearray(file.read(start))
+                struct.pack_into(f"{endian}I", header, 4, min(start + held - 8, 0xFFFFFFFF))
+                struct.pack_into(f"{endian}I", header, start - 4, min(held, 0xFFFFFFFF))
+                whole.write(header)
+                shutil.copyfileobj(file, whole)
+            return (
+                copy,
+                held,
+                ["its header does not say how long it is (written to a pipe?), all that is there is read"],
+            )
     raise InputError(f"{path}: truncated, it ends before its audio")
 
 
@@ -134,52 +251,35 @@ def _resample(signal, rate_hz):
     return resample_poly(signal.astype("float64"), SAMPLE_RATE_HZ // common, rate_hz // common)
 
 
-def is_clip(path):
-    """Whether a sound file needs ffmpeg."""
-    return Path(path).suffix.lower() != ".wav"
+def needs_ffmpeg(path):
+    """Whether a file is none that soundfile reads, by its name."""
+    return Path(path).suffix.lower() not in _KNOWN_NAMES
 
 
-def read_sound(path):
-    """`data.audio.read_wav` for any sound file that ffmpeg reads.
-
-    Args:
-        path: a wav file, or a clip with sound in its first audio stream.
-
-    Returns:
-        (signal, note) as `read_wav`; what ffmpeg complained of is in the note.
+def _decode(path, wav, channels_apart):
+    """Decodes the first audio stream to a wav file at 16 kHz; gives what ffmpeg complained of, in a list.
 
     Raises:
-        InputError: the file is missing, broken or has no sound; or ffmpeg is not installed.
+        InputError: ffmpeg is not installed, or finds no sound that it knows.
     """
-    if not is_clip(path):
-        return read_wav(path)
-    with tempfile.TemporaryDirectory(prefix="clip_") as folder:
-        wav = Path(folder) / "sound.wav"
-        complaint = _decode(path, wav)
-        try:
-            signal, note = read_wav(wav)
-        except InputError as error:
-            raise InputError(f"{path}: no usable sound in it ({str(error).removeprefix(f'{wav}: ')})") from error
-    return signal, "; ".join(filter(None, (complaint, note))) or None
-
-
-def _decode(clip, wav):
-    """Decodes the first audio stream; gives what ffmpeg complained of, or None."""
-    clip = Path(clip).absolute()
-    if not clip.is_file():
-        raise InputError(f"{clip}: missing")
-    command = [ffmpeg(), "-nostdin", "-v", "error", "-protocol_whitelist", "file", "-i", f"file:{clip}"]
-    command += ["-map", "0:a:0", "-ac", "1", "-ar", str(SAMPLE_RATE_HZ), "-c:a", "pcm_s16le", "-bitexact", "-y", wav]
+    path = path.absolute()
+    if not shutil.which("ffmpeg"):
+        raise InputError(f"{path}: no sound file that is known; ffmpeg, which knows more, is not installed")
+    command = [ffmpeg(), "-nostdin", "-v", "error", "-protocol_whitelist", "file", "-i", f"file:{path}"]
+    command += ["-map", "0:a:0", *(() if channels_apart else ("-ac", "1")), "-ar", str(SAMPLE_RATE_HZ)]
+    command += ["-c:a", "pcm_s16le", "-bitexact", "-y", wav]
     try:
         # A session of its own, so that Ctrl-C in the terminal does not make a good clip look broken.
-        done = subprocess.run(command, capture_output=True, timeout=_LONGEST_S, start_new_session=True)
+        done = subprocess.run(command, capture_output=True, timeout=_LONGEST_DECODING_S, start_new_session=True)
     except subprocess.TimeoutExpired as error:
-        raise InputError(f"{clip}: ffmpeg did not end within {_LONGEST_S} s") from error
+        raise InputError(f"{path}: ffmpeg did not end within {_LONGEST_DECODING_S} s") from error
     said = done.stderr.decode("utf-8", "replace").strip().splitlines()
-    said = said[-1 if done.returncode else 0].removeprefix(f"file:{clip}: ")[:200] if said else ""
-    if done.returncode:
-        raise InputError(f"{clip}: ffmpeg cannot decode its sound ({said or f'status {done.returncode}'})")
-    return f"ffmpeg says: {said}" if said else None
+    if done.returncode and any("matches no streams" in line for line in said):
+        raise InputError(f"{path}: no sound in it, as in a video without an audio track")
+    said = (said[-1 if done.returncode else 0] if said else f"status {done.returncode}").removeprefix(f"file:{path}: ")
+    if done.returncode or not Path(wav).is_file():
+        raise InputError(f"{path}: no sound file that is known, damaged or cut off (ffmpeg says: {said[:200]})")
+    return [f"ffmpeg says: {said[:200]}"] if done.stderr.strip() else []
 
 
 def ffmpeg():
@@ -191,8 +291,8 @@ def ffmpeg():
     path = shutil.which("ffmpeg")
     if path is None:
         raise InputError(
-            "ffmpeg is not installed, and decodes the sound of clips: install it (apt-get install ffmpeg), "
-            "or leave audio out with --audio none"
+            "ffmpeg is not installed, and decodes the sound of videos and other files: install it (apt-get install "
+            "ffmpeg), or leave audio out with --audio none"
         )
     return path
 

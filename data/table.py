@@ -1,29 +1,37 @@
-"""A corpus of your own, as one CSV file: a row per utterance with its dialog, time, speaker, words, sound and votes.
+"""A corpus of your own, as one table: a row per utterance with its dialog, time, speaker, words, sound and votes.
 
 `data/README.md` is the page for users: columns, rules, an example.
 """
 
+import difflib
 import math
 import re
+import unicodedata
+from collections import Counter
 from pathlib import Path
 
 from data import reading
-from data.utterance import PARTS, Source, Utterance
+from data.utterance import PARTS, Sound, Source, Utterance
 from storage.files import InputError
 
 _NEEDED = ("dialog", "utterance", "start_s", "speaker", "transcript")
-_OPTIONAL = ("end_s", "wav", "split", "session")
+_OPTIONAL = ("end_s", "wav", "channel", "split", "session")
 _RATER = re.compile(r"(?P<kind>vote|self):(?P<name>.+)")
-_SESSION = re.compile(r"[0-9]{1,2}")
+_SESSION, _CHANNEL = re.compile(r"(?P<number>[0-9]{1,2})(?:\.0*)?"), re.compile(r"(?P<number>[1-9][0-9]?)(?:\.0*)?")
+# What programs write where nobody voted.
+_NO_VOTE = {*("", "nan", "none", "null", "nil", "n/a", "#n/a", "na", "<na>", "nat", "-", "--", "?", "[]", "{}")}
+_SEVERAL = re.compile(r"[|,/\\+&\[\]{}\"<>=:\r\n]")
+_INVISIBLE = re.compile("[\u00ad\u200b\u200e\u200f\u2060\ufeff]")
 
 
-def read_table(path, emotions=None, name=None):
+def read_table(path, emotions=None, name=None, with_sound=True):
     """Reads a corpus of one's own.
 
     Args:
-        path: the CSV file; sound files are looked up from its folder.
+        path: a table that `data.reading.read_rows` reads; sound files are looked up from its folder.
         emotions: names in label order; None for those in the votes, in alphabetical order.
         name: the corpus's; None for the name of the file.
+        with_sound: False where the sound files are not needed; what the table says of them is then not checked.
 
     Returns:
         A `data.utterance.Source`, dialogs in the order of the file; rows of equal time keep their order.
@@ -32,28 +40,42 @@ def read_table(path, emotions=None, name=None):
         InputError: names file, line and rule. A table is one's own to mend, so nothing of it is skipped.
     """
     path = Path(path)
-    rows, columns, notes = reading.read_rows(path)
+    rows, columns, mended = reading.read_rows(path)
     raters = _check_columns(path, columns)
-    tags = [{name: _tags(row[name]) for name in raters} for _, row in rows]
-    emotions = _emotions(path, rows, tags, emotions)
+    tags = [{rater: _tags(row[rater], emotions) for rater in raters} for _, row in rows]
+    counts = _count_emotions(path, rows, tags, emotions)
+    emotions = tuple(sorted(counts) if emotions is None else emotions)
+    if len(set(emotions)) < 2 or len(set(emotions)) < len(emotions):
+        raise InputError(
+            f"{path}: emotions must be at least two different names, found {', '.join(emotions) or 'none'}"
+        )
+    places = [f"{path}, line {number}" for number, _ in rows]
+    sounds = _sounds(places, path.parent, rows) if with_sound else [None] * len(rows)
     utterances = [
-        _utterance(f"{path}, line {number}", path.parent, row, votes, emotions)
-        for (number, row), votes in zip(rows, tags, strict=True)
+        _utterance(place, row, votes, sound, emotions)
+        for place, (_, row), votes, sound in zip(places, rows, tags, sounds, strict=True)
     ]
     _check_together(path, [number for number, _ in rows], utterances)
+    notes = {note: [] for note in mended}
+    notes[f"votes: {', '.join(f'{emotion} {counts[emotion]}' for emotion in emotions)}"] = []
     voteless = sum(not any(one.votes_external + one.votes_self) for one in utterances)
     if voteless:
-        notes.append(f"{voteless} utterances without any vote: they are context, and neither trained on nor scored")
+        notes[f"{voteless} utterances without any vote: they are context, and neither trained on nor scored"] = []
     place = {dialog: i for i, dialog in enumerate(dict.fromkeys(one.dialog_id for one in utterances))}
     utterances.sort(key=lambda one: (place[one.dialog_id], one.start_s))
-    return Source(name or path.stem, path, utterances, emotions, notes)
+    name = name or path.stem.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return Source(name, path, utterances, emotions, notes)
 
 
 def _check_columns(path, columns):
     """The raters' columns, once all columns are known and the needed ones there."""
-    missing = [name for name in _NEEDED if name not in columns]
-    if missing:
-        raise InputError(f"{path}, line 1: column '{missing[0]}' missing; needed are {', '.join(_NEEDED)}")
+    for name in _NEEDED:
+        if name not in columns:
+            near = difflib.get_close_matches(name, columns, 1) or [one for one in columns if one.lower() == name]
+            raise InputError(
+                f"{path}, line 1: column '{name}' missing{f', is it {near[0]!r:.60}' if near else ''}; "
+                f"needed are {', '.join(_NEEDED)}, found {', '.join(columns)[:200]}"
+            )
     if not {"split", "session"} & set(columns):
         raise InputError(
             f"{path}, line 1: neither a column 'split' (train, dev, test) nor 'session' (a number); "
@@ -63,74 +85,125 @@ def _check_columns(path, columns):
     unknown = [name for name in columns if name not in (*_NEEDED, *_OPTIONAL, *raters)]
     if unknown:
         raise InputError(
-            f"{path}, line 1: unknown column {unknown[0]!r:.60}; known are {', '.join(_NEEDED + _OPTIONAL)}, and for "
-            "each rater vote:RATER or self:SPEAKER; remove the others"
+            f"{path}, line 1: unknown column {', '.join(map(repr, unknown))[:200]}; known are "
+            f"{', '.join(_NEEDED + _OPTIONAL)}, and for each rater vote:RATER or self:SPEAKER; remove the others"
         )
     if not raters:
         raise InputError(f"{path}, line 1: no votes; add a column vote:RATER for each rater, with names of emotions")
     return raters
 
 
-def _tags(cell):
-    return [tag.strip() for tag in cell.split(";") if tag.strip()]
+def _tags(cell, asked):
+    """The emotions in a cell; what stands for none is none, unless it is asked for as an emotion."""
+    tags = [tag.strip() for tag in cell.split(";")]
+    return [tag for tag in tags if tag.casefold() not in _NO_VOTE or (tag and tag in (asked or ()))]
 
 
-def _emotions(path, rows, tags, asked):
-    """The emotions in label order.
+def _count_emotions(path, rows, tags, asked):
+    """{emotion: number of votes}.
 
     Raises:
-        InputError: a vote that is not among those asked for, or fewer than two.
+        InputError: a vote that is none of those asked for; or, where none are, one that is no name of an emotion, or
+            two names that look like one.
     """
-    found = sorted({tag for votes in tags for names in votes.values() for tag in names})
-    for (number, _), votes in zip(rows, tags, strict=True):
-        for column, names in votes.items():
-            stray = [name for name in names if asked is not None and name not in asked]
-            if stray:
-                raise InputError(f"{path}, line {number}, {column}: {stray[0]!r:.60} is none of {', '.join(asked)}")
-    emotions = tuple(asked if asked is not None else found)
-    if len(set(emotions)) < 2 or len(set(emotions)) < len(emotions):
-        raise InputError(
-            f"{path}: emotions must be at least two different names, found {', '.join(emotions) or 'none'}"
-        )
-    return emotions
+    cells = [
+        (name, f"line {number}, {column}")
+        for (number, _), votes in zip(rows, tags, strict=True)
+        for column, names in votes.items()
+        for name in names
+    ]
+    counts, first = Counter(name for name, _ in cells), {}
+
+    def refuse(name, what):
+        more = f" (and {counts[name] - 1} more)" if counts[name] > 1 else ""
+        raise InputError(f"{path}, {next(place for one, place in cells if one == name)}{more}: {name!a:.60} {what}")
+
+    for name in counts:
+        if asked is not None:
+            if name not in asked:
+                refuse(name, f"is none of {', '.join(asked)}")
+        elif not math.isnan(reading.seconds(name.lstrip("-"))):
+            refuse(name, "is a number; write the emotion's name, or list the numbers with --emotions")
+        elif _SEVERAL.search(name):
+            refuse(name, "looks like several emotions; put ';' between them, or list the names with --emotions")
+        else:
+            letters = unicodedata.normalize("NFKC", name).casefold()
+            key = "".join(one for one in letters if one.isalnum() or unicodedata.category(one)[0] == "M") or name
+            other = first.setdefault(key, name)
+            if other != name:
+                refuse(name, f"and {other!a:.60} look like one emotion, written in two ways; write it in one")
+    return counts
 
 
-def _utterance(place, folder, row, votes, emotions):
+def _sounds(places, folder, rows):
+    """The sound of each row: its own file, or its stretch of a file that other rows name, too.
+
+    Raises:
+        InputError: a channel that is no number, an address, or a stretch without an end.
+    """
+    named = Counter(row.get("wav") for _, row in rows)
+    sounds = []
+    for place, (_, row) in zip(places, rows, strict=True):
+        wav, channel = row.get("wav", ""), row.get("channel", "")
+        if not wav:
+            sounds.append(None)
+            continue
+        if re.match(r"[a-z]{2,}:/", wav):
+            raise InputError(f"{place}: wav {wav!r:.60} is an address; fetch the file and give its path")
+        number = _CHANNEL.fullmatch(channel)
+        if channel and not number:
+            raise InputError(f"{place}: channel {channel!r:.60} is no number from 1 to 99")
+        stretch = ()
+        if named[wav] > 1:
+            if not row.get("end_s"):
+                raise InputError(f"{place}: no end_s; it is needed since other rows, too, are stretches of {wav}")
+            stretch = _time(place, row, "start_s"), _time(place, row, "end_s")
+            if stretch[0] >= stretch[1]:
+                raise InputError(f"{place}: a stretch of {wav} that ends where it starts, or before")
+        written = folder / wav
+        path = written if written.exists() else folder / wav.replace("\\", "/")  # as Windows writes it
+        sounds.append(Sound(path, int(number["number"]) if number else None, *stretch))
+    return sounds
+
+
+def _utterance(place, row, votes, sound, emotions):
     """The record of one row; `place` names its line."""
-    for name in ("dialog", "utterance", "speaker"):
-        if not row[name]:
+    names = {name: _INVISIBLE.sub("", unicodedata.normalize("NFC", row[name])) for name in _NEEDED[:2] + ("speaker",)}
+    for name, value in names.items():
+        if not value:
             raise InputError(f"{place}: no {name}")
-    utterance_id = row["utterance"]
-    start_s = _seconds(place, "start_s", row["start_s"])
-    end_s = _seconds(place, "end_s", row["end_s"]) if row.get("end_s") else start_s
+        if any(unicodedata.category(one) == "Cc" for one in value):
+            raise InputError(f"{place}: {name} {value!r:.60} holds a line end or another control character")
+    start_s = _time(place, row, "start_s")
+    end_s = _time(place, row, "end_s") if row.get("end_s") else start_s
     if end_s < start_s:
-        raise InputError(f"{place}: {utterance_id} ends at {end_s} s, before it starts at {start_s} s")
-    split = row.get("split")
+        raise InputError(f"{place}: {names['utterance']} ends at {end_s} s, before it starts at {start_s} s")
+    split = row["split"].lower() if "split" in row else None
     if split is not None and split not in PARTS:
         raise InputError(f"{place}: split {split!r:.60} is none of {', '.join(PARTS)}")
-    session = row.get("session", "0")
-    if not _SESSION.fullmatch(session):
-        raise InputError(f"{place}: session {session!r:.60} is no number from 0 to 99")
+    session = _SESSION.fullmatch(row.get("session", "0"))
+    if not session:
+        raise InputError(f"{place}: session {row['session']!r:.60} is no number from 0 to 99")
     return Utterance(
-        utterance_id=utterance_id,
-        dialog_id=row["dialog"],
-        session=int(session),
+        utterance_id=names["utterance"],
+        dialog_id=names["dialog"],
+        session=int(session["number"]),
         split=split,
-        speaker=row["speaker"],
+        speaker=names["speaker"],
         start_s=start_s,
         end_s=end_s,
         transcript=" ".join(row["transcript"].split()),
         votes_external=_count(votes, "vote", emotions),
         votes_self=_count(votes, "self", emotions),
-        wav=folder / row["wav"] if row.get("wav") else None,
+        sound=sound,
     )
 
 
-def _seconds(place, name, text):
-    seconds = reading.seconds(text)
-    if math.isnan(seconds):
-        raise InputError(f"{place}: {name} {text!r:.60} is no time in seconds, such as 12.5")
-    return seconds
+def _time(place, row, name):
+    time_s = reading.seconds(row[name])
+    if math.isnan(time_s):
+        raise InputError(f"{place}: {name} {row[name]!r:.60} is no time in seconds, such as 12.5")
+    return time_s
 
 
 def _count(votes, kind, emotions):

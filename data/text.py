@@ -1,10 +1,15 @@
 """Transcripts to token ids, and GloVe vectors for them (paper, section 4.2: 50 tokens, GloVe 6B, 200-d, trainable)."""
 
+import contextlib
+import gzip
 import re
 import unicodedata
+import zipfile
+import zlib
 
 import numpy as np
 
+from data.reading import what_it_is
 from storage.files import InputError
 
 MAX_TOKENS = 50
@@ -21,7 +26,7 @@ _VANISHING = re.compile(
 _JOINERS = "\u200c\u200d"  # inside words of Persian and Hindi
 _WORD = re.compile(r"[^\W_]+")
 _LEADING = re.compile(r"^[\W_]+")  # marks without a letter
-_NUMBERS = re.compile(r"[-+.0-9eE ]+")  # float() takes more: "1_0", digits of other scripts
+_NUMBER = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")  # float() takes more: "1_0"
 
 
 def tokenize(transcript):
@@ -63,10 +68,11 @@ def token_ids(transcripts, vocabulary, max_tokens=MAX_TOKENS):
 
 
 def read_glove(path, words, dim=WORD_DIM):
-    """Reads the vectors of `words` from a GloVe text file (a word and `dim` numbers a line).
+    """Reads the vectors of `words` from a file of word vectors: a word and `dim` numbers a line.
 
     Args:
-        path: for example glove.6B.200d.txt; read line by line, so the size does not matter.
+        path: for example glove.6B.200d.txt, plain, gzipped or in its zip archive; word2vec's header line is passed
+            over, and a word may hold spaces. Read line by line, so the size does not matter.
         words: the words wanted.
         dim: numbers expected per word.
 
@@ -74,37 +80,78 @@ def read_glove(path, words, dim=WORD_DIM):
         {word: (dim,) float32} of the wanted words that the file has.
 
     Raises:
-        InputError: the file is missing, empty, no UTF-8, or a line has another width or a value that is no number.
+        InputError: the file is missing, empty, cut off, no UTF-8, or a line has another width or a value that is no
+            number.
     """
-    wanted, vectors = set(words), {}
+    wanted, vectors, number = set(words), {}, 0
     try:
-        with open(path, "rb") as file:
-            number = 0
+        with _open_vectors(path, dim) as file:
             for number, line in enumerate(iter(lambda: file.readline(_LONGEST_LINE), b""), 1):
-                # Split on the plain space alone: some GloVe words contain other white space.
-                fields = line.decode("utf-8").rstrip("\r\n").rstrip(" ").split(" ")
-                if len(fields) != dim + 1:
+                text = line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n").rstrip(" ")
+                if number == 1 and dim > 1 and re.fullmatch(r"[0-9]+ [0-9]+", text):
+                    continue  # how many words, and how many numbers each
+                fields = text.split(" ")  # the plain space alone: some words contain other white space
+                word, values = " ".join(fields[:-dim]), fields[-dim:]
+                # A number ahead of the last ones is no part of a word with spaces: the file has more of them.
+                if len(fields) <= dim or (len(fields) > dim + 1 and all(map(_NUMBER.fullmatch, fields[1:-dim]))):
+                    cut = len(fields) <= dim and number > 1 and not line.endswith(b"\n") and len(line) < _LONGEST_LINE
                     raise InputError(
-                        f"{path}, line {number}: {len(fields) - 1} numbers instead of {dim}; "
+                        f"{path}: ends within line {number}, so it is not whole; fetch it again"
+                        if cut
+                        else f"{path}, line {number}: {len(fields) - 1} numbers instead of {dim}; "
                         f"the network takes {dim}-d vectors, e.g. glove.6B.{dim}d.txt"
                     )
-                if fields[0] in wanted:
-                    if not _NUMBERS.fullmatch(" ".join(fields[1:])):
-                        raise ValueError("a value is no decimal number")
-                    with np.errstate(over="ignore"):
-                        vector = np.array(fields[1:], "float32")
-                    if not np.isfinite(vector).all():
-                        raise ValueError("a value is not finite")
-                    vectors[fields[0]] = vector
-            if number == 0:
-                raise InputError(f"{path}: empty; expected lines of a word and {dim} numbers")
+                if word not in wanted:
+                    continue
+                if not all(map(_NUMBER.fullmatch, values)):
+                    raise ValueError("a value is no decimal number")
+                with np.errstate(over="ignore"):
+                    vector = np.array(values, "float32")
+                if not np.isfinite(vector).all():
+                    raise ValueError("a value is not finite")
+                vectors[word] = vector
     except UnicodeDecodeError as error:
-        raise InputError(f"{path}, line {number}: not UTF-8 text") from error
+        raise InputError(
+            f"{path}, line {number}: not UTF-8 text; word vectors in word2vec's binary form have to be saved as text"
+        ) from error
     except ValueError as error:
         raise InputError(f"{path}, line {number}: not a word and {dim} numbers ({error})") from error
+    except (EOFError, zlib.error, zipfile.BadZipFile, gzip.BadGzipFile) as error:
+        raise InputError(f"{path}: the archive is damaged or cut off ({error}); fetch it again") from error
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    if number == 0:
+        raise InputError(f"{path}: empty; expected lines of a word and {dim} numbers")
     return vectors
+
+
+@contextlib.contextmanager
+def _open_vectors(path, dim):
+    """The file of word vectors, out of its archive if it lies in one."""
+    with open(path, "rb") as file:
+        head = file.read(512)
+    if head.startswith(b"\x1f\x8b"):
+        with gzip.open(path) as file:
+            yield file
+    elif head.startswith(b"PK\x03\x04"):
+        with zipfile.ZipFile(path) as archive:
+            names = [name for name in archive.namelist() if not name.endswith("/")]
+            fitting = [name for name in names if f".{dim}d." in name] or names
+            if len(fitting) != 1:
+                raise InputError(
+                    f"{path}: holds {', '.join(names)[:200]}; unpack it, and give the one of {dim} numbers"
+                )
+            try:
+                file = archive.open(fitting[0])
+            except (NotImplementedError, RuntimeError) as error:  # a password, or a rare way to pack
+                raise InputError(f"{path}: cannot be unpacked here ({error}); unpack it, and give the file") from error
+            with file:
+                yield file
+    else:
+        if kind := what_it_is(head):
+            raise InputError(f"{path}: {kind}")
+        with open(path, "rb") as file:
+            yield file
 
 
 # What stands behind a word that GloVe lacks ("dont", "gonna", "yelled"); the causal variant starts it from that.

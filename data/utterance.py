@@ -1,4 +1,4 @@
-"""The two records that every reader of a corpus gives: one utterance, and the corpus as its files have it."""
+"""The records that every reader of a corpus gives: an utterance, its sound, and the corpus as its files have it."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -7,12 +7,25 @@ PARTS = ("train", "dev", "test")
 
 
 @dataclass(frozen=True)
+class Sound:
+    """Where the sound of an utterance is: a file, or the stretch of a recording from `start_s` to `end_s`.
+
+    `channel` is counted from 1; None: all of them, averaged.
+    """
+
+    path: Path
+    channel: int | None = None
+    start_s: float | None = None
+    end_s: float | None = None
+
+
+@dataclass(frozen=True)
 class Utterance:
     """One utterance of a corpus.
 
-    Times are seconds, in one count for the whole dialog. `session` is 0 where the corpus has a split of its own;
-    `split` is one of PARTS, or None where it has sessions. The votes are numbers of tags, in the order of the corpus's
-    emotions. `wav` is the sound file (a wav file, or whatever ffmpeg decodes), or None.
+    Times are seconds, in one count for the whole dialog; an end that nothing tells is the start. `session` is 0 where
+    the corpus has a split of its own; `split` is one of PARTS, or None where it has sessions. The votes are numbers of
+    tags, in the order of the corpus's emotions. `sound` is None where no file is named.
     """
 
     utterance_id: str
@@ -25,7 +38,7 @@ class Utterance:
     votes_self: tuple = ()
     session: int = 0
     split: str | None = None
-    wav: Path | None = None
+    sound: Sound | None = None
 
 
 @dataclass(frozen=True)
@@ -33,15 +46,15 @@ class Source:
     """What a reader found: everything that `data.build.prepare` needs to make a corpus file.
 
     `path` is the folder or file that was read; `utterances` are sorted by dialog, then start time; `emotions` are the
-    names in the order of the votes; `notes` is one sentence for each oddity; `published` {quantity: number} for
-    `data.fidelity`, or None; `without_audio` says what becomes of an utterance without usable sound where the user
-    does not: "keep" or "skip".
+    names in the order of the votes; `notes` {sentence: what it is about, [] for all} says what is odd; `published`
+    {quantity: number} for `data.fidelity`, or None; `without_audio` says what becomes of an utterance without usable
+    sound where the user does not: "keep" or "skip".
     """
 
     name: str
     path: Path
     utterances: list
     emotions: tuple
-    notes: list = field(default_factory=list)
+    notes: dict = field(default_factory=dict)
     published: dict | None = None
     without_audio: str = "skip"

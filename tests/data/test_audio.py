@@ -16,7 +16,7 @@ from tiny_release import tone, write_wav
 
 from data import audio
 from data.audio import edit_emo_large, extract, feature_config, feature_names
-from data.sound import read_wav
+from data.sound import read_sound
 from storage.files import InputError
 
 RATE_HZ = 16_000
@@ -106,7 +106,7 @@ def wav(tmp_path):
 def test_every_uncompressed_encoding_gives_the_same_signal(wav, subtype, step, container):
     expected = (tone() / 32768).astype("float32")
     soundfile.write(wav, expected, RATE_HZ, subtype=subtype, format=container)
-    signal, note = read_wav(wav)
+    signal, note = read_sound(wav)
     assert note is None
     assert signal.dtype == np.float32
     np.testing.assert_allclose(signal, expected, rtol=0, atol=step)
@@ -115,7 +115,7 @@ def test_every_uncompressed_encoding_gives_the_same_signal(wav, subtype, step, c
 def test_channels_are_averaged(wav):
     left, right = tone(150), tone(210)
     write_wav(wav, np.stack([left, right], axis=1), channels=2)
-    signal, note = read_wav(wav)
+    signal, note = read_sound(wav)
     assert note == "2 channels averaged to one"
     np.testing.assert_allclose(signal, (left / 32768 + right / 32768) / 2, atol=1e-7)
 
@@ -126,7 +126,7 @@ def test_channels_are_averaged(wav):
 def test_other_sample_rates_are_resampled(wav, rate_hz, note):
     time_s = np.arange(rate_hz) / rate_hz
     write_wav(wav, (10_000 * np.sin(2 * np.pi * 440 * time_s)).astype("<i2"), rate_hz)
-    signal, said = read_wav(wav)
+    signal, said = read_sound(wav)
     assert said == note
     assert len(signal) == RATE_HZ
     inside = slice(1000, -1000)  # the filter rings at the edges
@@ -136,12 +136,12 @@ def test_other_sample_rates_are_resampled(wav, rate_hz, note):
 
 def test_full_scale_float_does_not_wrap(wav):
     soundfile.write(wav, np.array([1.0, -1.0, 0.5], "float32"), RATE_HZ, subtype="FLOAT")
-    signal, note = read_wav(wav)
+    signal, note = read_sound(wav)
     assert note is None
     assert (signal * 32768).astype(np.int16).tolist() == [32767, -32768, 16384]
     soundfile.write(wav, np.array([1.5, -7.0, 0.5], "float32"), RATE_HZ, subtype="FLOAT")
-    signal, note = read_wav(wav)
-    assert note == "2 samples beyond full scale clipped"
+    signal, note = read_sound(wav)
+    assert note == "samples beyond full scale clipped"
     assert (signal * 32768).astype(np.int16).tolist() == [32767, -32768, 16384]
 
 
@@ -177,20 +177,35 @@ LIES = {
     "silence": (encoded(0 * TONE), "silent, all samples are zero"),
     "a chunk behind the audio": (encoded(TONE) + b"LIST\4\0\0\0INFO", ""),
     "zero samples": (encoded(TONE[:0]), InputError("no samples in it")),
+    "zero samples and a chunk": (encoded(TONE[:0]) + b"LIST\4\0\0\0INFO", InputError("no samples in it")),
     "declared longer": (with_field(encoded(TONE), b"data", 0, 99_999), InputError("declares 99999 bytes")),
-    "declared endless": (with_field(encoded(TONE), b"data", 0, 2**32 - 1), InputError("truncated")),
-    "declared empty": (with_field(encoded(TONE), b"data", 0, 0), InputError("declares|no samples|decoded")),
     "cut in the audio": (encoded(TONE)[:-1000], InputError("truncated, the header declares 9600 bytes")),
     "cut in the header": (encoded(TONE)[:30], InputError("truncated, it ends before its audio")),
     "not a number": (encoded(BROKEN, subtype="FLOAT"), InputError("no numbers")),
     "infinite": (encoded(np.where(np.isnan(BROKEN), np.inf, TONE), subtype="DOUBLE"), InputError("no numbers")),
     "1 Hz": (with_field(encoded(TONE), b"fmt ", 8, 1), InputError("sample rate 1 Hz")),
-    "compressed": (encoded(TONE, subtype="MS_ADPCM"), InputError("compressed wav")),
-    "big-endian": (b"RIFX" + encoded(TONE)[4:], InputError("not a wav file")),
-    "FLAC": (encoded(TONE, format="FLAC"), InputError("not a wav file")),
-    "text": (b"RIFF, as in jazz\n" * 9, InputError("not a wav file")),
+    "a telephone's ADPCM": (encoded(TONE, 8_000, subtype="IMA_ADPCM"), "resampled from 8000 Hz, nothing above 4000 Hz"),
+    "a telephone's GSM": (encoded(TONE / 2, 8_000, subtype="GSM610"), "resampled from 8000 Hz, nothing above 4000 Hz"),
+    "big-endian": (encoded(TONE, endian="BIG"), ""),
+    "RF64": (encoded(TONE, format="RF64"), ""),
+    "W64": (encoded(TONE, format="W64"), ""),
+    "FLAC": (encoded(TONE, format="FLAC"), "no wav file in spite of its name, read as what it is"),
+    "MP3": (
+        encoded(TONE, format="MP3", subtype="MPEG_LAYER_III"),
+        "no wav file in spite of its name, read as what it is",
+    ),
+    "text": (b"RIFF, as in jazz\n" * 9, InputError("no sound file that is known")),
+    "a pointer": (b"version https://git-lfs.github.com/spec/v1\n", InputError("a pointer of Git LFS, not the file")),
+    "a web page": (b"<!DOCTYPE html><html>", InputError("a web page, not the file")),
+    "nothing": (b"", InputError("empty")),
     "too short for a frame": (encoded(TONE[:100]), InputError("not finite; 6 ms are too short")),
 }
+
+
+# What programs write that do not know yet how long the sound will be.
+for length in (0, 0x7FFFFFFF, 0x7FFFF000, 0x80000000, 0xFFFFFFFF):
+    piped = with_field(with_field(encoded(TONE), b"data", 0, length), b"RIFF", 0, length)
+    LIES[f"written to a pipe, {length:#x}"] = piped, "(written to a pipe?), all that is there is read"
 
 
 @pytest.mark.parametrize("name", LIES)
@@ -200,9 +215,9 @@ def test_audio_that_lies_gives_features_with_a_note_or_a_named_error(wav, name):
     with feature_config("egemaps_lld") as config:
         if isinstance(expected, InputError):
             with pytest.raises(InputError, match=str(expected)):
-                extract(read_wav(wav)[0], "egemaps_lld", config)
+                extract(read_sound(wav)[0], "egemaps_lld", config)
             return
-        signal, note = read_wav(wav)
+        signal, note = read_sound(wav)
         features = extract(signal, "egemaps_lld", config)
     assert (note or "").endswith(expected) and bool(note) == bool(expected)
     assert features.shape == (46,) and np.isfinite(features).all()
@@ -210,20 +225,20 @@ def test_audio_that_lies_gives_features_with_a_note_or_a_named_error(wav, name):
 
 def test_silence_is_noted(wav):
     write_wav(wav, np.zeros(1600, "<i2"))
-    assert read_wav(wav)[1] == "silent, all samples are zero"
+    assert read_sound(wav)[1] == "silent, all samples are zero"
 
 
 def test_damaged_files_are_refused_by_name(wav):
     def refuses(message):
         with pytest.raises(InputError, match=message) as caught:
-            read_wav(wav)
+            read_sound(wav)
         assert str(caught.value).startswith(str(wav)) and "\n" not in str(caught.value)
 
-    refuses("cannot be read")
+    refuses("missing")
     wav.write_bytes(b"")
-    refuses("not a wav file")
+    refuses("empty")
     wav.write_bytes(b"ID3\x04 this is music" * 9)
-    refuses("not a wav file")
+    refuses("not a readable sound file|no sound file that is known")
     write_wav(wav, np.zeros(0, "<i2"))
     refuses("no samples in it")
     write_wav(wav, tone())
@@ -232,14 +247,10 @@ def test_damaged_files_are_refused_by_name(wav):
     refuses("truncated, the header declares 9600 bytes of audio and 8600 are there")
     wav.write_bytes(whole[:30])
     refuses("truncated, it ends before its audio")
-    wav.write_bytes(whole[:40] + struct.pack("<I", 2**32 - 2) + whole[44:])
-    refuses("truncated, the header declares 4294967294 bytes")
     wav.write_bytes(whole[:24] + struct.pack("<I", 4_000_000_000) + whole[28:])
-    refuses("wav")  # a rate that no decoder or no check lets pass
+    refuses(wav.name)  # a rate that no decoder or no check lets pass
     soundfile.write(wav, np.array([0.1, np.nan, 0.2], "float32"), RATE_HZ, subtype="FLOAT")
     refuses("no numbers")
-    soundfile.write(wav, tone(), RATE_HZ, subtype="IMA_ADPCM", format="WAV")
-    refuses("compressed wav")
     wav.unlink()
     wav.mkdir()
     refuses("cannot be read")
@@ -259,7 +270,7 @@ def test_any_header_gives_a_sound_signal_or_a_named_error(tmp_path_factory, tail
     header[position] = value
     path.write_bytes(bytes(header[:kept]) + tail)
     try:
-        signal, _ = read_wav(path)
+        signal, _ = read_sound(path)
     except InputError as error:
         assert str(error).startswith(str(path))
         return
@@ -276,7 +287,7 @@ def test_egemaps_lld_is_what_opensmile_gives(wav):
         )
     with feature_config("egemaps_lld") as config:
         names = feature_names("egemaps_lld", config)
-        features = extract(read_wav(wav)[0], "egemaps_lld", config)
+        features = extract(read_sound(wav)[0], "egemaps_lld", config)
     expected = {f"{name}_mean": frames[name].mean() for name in frames} | {
         f"{name}_std": frames[name].std(ddof=1) for name in frames
     }
@@ -298,7 +309,7 @@ def test_emo_large_from_the_users_configuration(tmp_path, wav):
     write_wav(wav, tone())
     with feature_config("emo_large", conf) as config:
         names = feature_names("emo_large", config)
-        features = extract(read_wav(wav)[0], "emo_large", config)
+        features = extract(read_sound(wav)[0], "emo_large", config)
     assert len(names) == len(features) == 6552 == audio.NUM_FEATURES["emo_large"]
     assert np.isfinite(features).all() and features.any()
     # Percentiles of one band do not fall; the first is that of the first band.

@@ -5,10 +5,11 @@ from pathlib import Path
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from tiny_release import HEADER, block, write_dialog, write_tiny_release
+from tiny_release import HEADER, block, said, write_dialog, write_tiny_release
 
 from data.fidelity import PUBLISHED
 from data.iemocap import EMOTIONS, parse_ratings, parse_turns, read_release
+from data.utterance import Sound
 from storage.files import InputError
 
 DIALOG = "Ses03M_impro05a"
@@ -21,7 +22,14 @@ def votes(**counts):
 
 
 def ratings_of(text):
-    return parse_ratings(text.encode("latin-1"), PATH)
+    """(ratings, the notes as lines)."""
+    notes = {}
+    return parse_ratings(text.encode("latin-1"), PATH, notes), said(notes)
+
+
+def turns_of(content):
+    notes = {}
+    return parse_turns(content, PATH, notes), said(notes)
 
 
 def test_votes_of_every_kind_of_line():
@@ -52,13 +60,13 @@ def test_transcripts_and_lines_that_are_none():
         f"{DIALOG}_FXX3 [010.0000-011.0000]: Hm.\n{DIALOG}_MXX0 [010.0000-011.0000]: Oh.\n"
         f"{SECOND} [007.5712-010.4750]: It\u2019s f\u00edne\u2028so.\n"
     )
-    transcripts, notes = parse_turns(text.encode(), PATH)
+    transcripts, notes = turns_of(text.encode())
     assert transcripts == {FIRST: "Excuse me: [LAUGHTER] yes.", SECOND: "It\u2019s f\u00edne\u2028so."}
     assert notes == []
 
 
 def test_text_that_is_not_utf8_is_read_with_a_note():
-    transcripts, notes = parse_turns(f"{FIRST} [1-2]: It\x92s".encode("latin-1"), PATH)
+    transcripts, notes = turns_of(f"{FIRST} [1-2]: It\x92s".encode("latin-1"))
     assert transcripts == {FIRST: "It\u2019s"}
     assert notes == [f"{PATH}, line 1: 1 bytes are not UTF-8, read as Windows-1252; check its words"]
 
@@ -75,7 +83,7 @@ def test_release_is_sorted_by_dialog_then_time_then_id(tmp_path):
         (release / f"Session3/dialog/EmoEvaluation/{folder}/{DIALOG}.txt").write_text("not to be read")
     (release / f"Session3/dialog/EmoEvaluation/._{DIALOG}.txt").write_bytes(b"\x00\x05\x16")
     source = read_release(tmp_path)
-    assert source == read_release(release) and source.notes == []
+    assert source == read_release(release) and source.notes == {}
     assert (source.name, source.emotions, source.published) == ("IEMOCAP", EMOTIONS, PUBLISHED)
     utterances = source.utterances
     third = [utterance for utterance in utterances if utterance.session == 3]
@@ -84,35 +92,32 @@ def test_release_is_sorted_by_dialog_then_time_then_id(tmp_path):
     one = third[2]
     assert (one.dialog_id, one.speaker, one.start_s, one.end_s) == (DIALOG, "Ses03M", 3.0, 4.0)
     assert one.transcript == "words of M001"
-    assert one.wav == release / f"Session3/sentences/wav/{DIALOG}/{ids[3]}.wav"
+    assert one.sound == Sound(release / f"Session3/sentences/wav/{DIALOG}/{ids[3]}.wav")
 
 
 @pytest.mark.parametrize(
     "text, note",
     [
-        (block(FIRST, raters=("C-E2:\tJoy;\t()",)), "line 2: unknown tag 'Joy'"),
-        (block(FIRST, raters=("C-E2:\tNeutral;\t()", "C-E3:\t;\t()")), "line 3: a rater without a tag"),
-        (block(FIRST, raters=("C-F1:\t;\t()",)), "line 1: no votes"),
-        (block(FIRST, raters=("C-E2:\tNeutral;\t()", "C_E3:\tAnger;\t()")), "line 3: not a rater's line"),
-        (block(FIRST, raters=("C-E2:\tNeutral;\t()", "", "C-E3:\tAnger;\t()")), "line 4: a line of no utterance"),
-        (block(FIRST) + block(FIRST), "listed more than once"),
-        (block(FIRST, 2, 2), "[2.0000 - 2.0000] are no times"),
-        (block(FIRST, -1, 2), "[-1.0000 - 2.0000] are no times"),
-        (block(FIRST, 1, float("nan")), "[1.0000 - nan] are no times"),
-        (block(FIRST, 1, float("inf")), "[1.0000 - inf] are no times"),
-        (block(FIRST, 1, 1e300), "are no times"),
+        (block(FIRST, raters=("C-E2:\tJoy;\t()",)), "2: unknown tag 'Joy'"),
+        (block(FIRST, raters=("C-E2:\tNeutral;\t()", "C-E3:\t;\t()")), "3: a rater without a tag"),
+        (block(FIRST, raters=("C-F1:\t;\t()",)), "1: no votes"),
+        (block(FIRST, raters=("C-E2:\tNeutral;\t()", "C_E3:\tAnger;\t()")), "3: not a rater's line"),
+        (block(FIRST, raters=("C-E2:\tNeutral;\t()", "", "C-E3:\tAnger;\t()")), "4: a line of no utterance"),
+        (block(FIRST) + block(FIRST), "1: listed more than once"),
+        (block(FIRST, 2, 2), "1: [2.0000 - 2.0000] are no times in seconds, start before end"),
+        (block(FIRST, -1, 2), "1: [-1.0000 - 2.0000] are no times in seconds, start before end"),
+        (block(FIRST, 1, float("nan")), "1: [1.0000 - nan] are no times in seconds, start before end"),
+        (block(FIRST, 1, float("inf")), "1: [1.0000 - inf] are no times in seconds, start before end"),
+        (block(FIRST, 1, 1e6), "1: [1.0000 - 1000000.0000] are no times in seconds, start before end"),
     ],
 )
 def test_a_damaged_block_leaves_out_its_utterance_alone(text, note):
     ratings, notes = ratings_of(HEADER + text.rstrip("\n") + "\n\n" + block(SECOND))
     assert list(ratings) == [SECOND]
     assert ratings[SECOND].votes_external == votes(neutral=2, angry=1)
-    assert any(said.startswith(f"{FIRST} left out: ") for said in notes)
-    shift = HEADER.count("\n")
-    if note.startswith("line "):
-        number, _, rest = note[5:].partition(":")
-        note = f"line {int(number) + shift}:{rest}"
-    assert any(note in said for said in notes), notes
+    number, _, reason = note.partition(": ")
+    place = f"{FIRST} ({PATH}, line {int(number) + HEADER.count(chr(10))})"
+    assert f"{place}: left out, {reason}; the scores cover one utterance fewer" in notes, notes
 
 
 def test_votes_under_a_damaged_header_go_to_no_other_utterance():
@@ -133,14 +138,15 @@ def test_fewer_raters_than_usual_are_noted():
     "line, note",
     [
         (f"{FIRST} [1-2]:  ", "no words"),
-        (f"{FIRST} [1-2]: a\x00b", "control characters"),
+        (f"{FIRST} [1-2]: a\x00b", "a NUL character"),
+        (f"{FIRST} [1-2]: a\x01b", "control characters"),
         (f"{FIRST} [1-2]: " + "a" * 10_001, "10001 characters"),
         (f"{FIRST} 1-2: hello", "not a turn"),
         (f"{FIRST} [1-2]: one\n{FIRST} [1-2]: two", "has a transcript already"),
     ],
 )
 def test_a_damaged_turn_gives_no_transcript(line, note):
-    transcripts, notes = parse_turns(f"{line}\n{SECOND} [1-2]: Yes.".encode(), PATH)
+    transcripts, notes = turns_of(f"{line}\n{SECOND} [1-2]: Yes.".encode())
     assert transcripts == {SECOND: "Yes."}
     assert len(notes) == 1 and note in notes[0] and str(PATH) in notes[0]
 
@@ -152,8 +158,8 @@ def test_what_one_utterance_lacks_is_a_named_skip(tmp_path):
     turns.write_text(turns.read_text().replace("Ses02F_impro01_M000", "Ses02F_impro01_M007"))
     source = read_release(release)
     assert len(source.utterances) == 8
-    assert [note.partition(":")[0] for note in source.notes] == [
-        "Ses01F_impro01_F000 left out", "Ses02F_impro01_M000 left out", "Ses02F_impro01_M007 left out",
+    assert [line.partition(" ")[0] for line in said(source.notes)] == [
+        "Ses01F_impro01_F000", "Ses02F_impro01_M000", "Ses02F_impro01_M007",
     ]  # fmt: skip
     assert all(note.endswith("; the scores cover one utterance fewer") for note in source.notes)
     assert len(read_release(release, with_wavs=False).utterances) == 9
@@ -177,7 +183,10 @@ def remove(path):
         ("Session5/sentences/wav", "wav: folder missing"),
         ("Session5/sentences/wav/Ses05F_impro01", "Ses05F_impro01: folder missing"),
         ("Session4/dialog/transcriptions/Ses04F_impro01.txt", "Ses04F_impro01.txt: transcription missing"),
-        ("Session4/dialog/EmoEvaluation/Ses04F_impro01.txt", "no usable utterance of session 4"),
+        (
+            "Session4/dialog/EmoEvaluation/Ses04F_impro01.txt",
+            "Ses04F_impro01.txt: ratings missing; the release",
+        ),
     ],
 )
 def test_a_release_that_is_not_whole_is_an_error(tmp_path, lost, message):
@@ -199,7 +208,7 @@ def test_files_that_lie_about_their_dialog_are_errors(tmp_path):
     with pytest.raises(InputError, match="line 3: utterance 'Ses03M_impro05b_F000' is not of dialog Ses03M_impro05a"):
         ratings_of(HEADER + block("Ses03M_impro05b_F000"))
     with pytest.raises(InputError, match="line 1: utterance Ses03M_impro05b_F000 is not of dialog Ses03M_impro05a"):
-        parse_turns(b"Ses03M_impro05b_F000 [1-2]: Yes.", PATH)
+        turns_of(b"Ses03M_impro05b_F000 [1-2]: Yes.")
     with pytest.raises(InputError, match="no utterance in it"):
         ratings_of(HEADER)
     release = write_tiny_release(tmp_path)
@@ -232,7 +241,7 @@ pieces = st.lists(
 @example(b"[1 - 2]\t\xb2\t\xb2\t[]")
 def test_any_bytes_give_sound_ratings_or_a_named_error(content):
     try:
-        ratings, _ = parse_ratings(content, PATH)
+        ratings = parse_ratings(content, PATH, {})
     except InputError as error:
         assert PATH.name in str(error)
         return
@@ -246,7 +255,7 @@ def test_any_bytes_give_sound_ratings_or_a_named_error(content):
 @given(pieces)
 def test_any_bytes_give_sound_transcripts_or_a_named_error(content):
     try:
-        transcripts, _ = parse_turns(content, PATH)
+        transcripts = parse_turns(content, PATH, {})
     except InputError as error:
         assert PATH.name in str(error)
         return
@@ -263,7 +272,8 @@ def test_one_changed_byte_never_moves_a_vote_to_another_utterance(data):
     position = data.draw(st.integers(0, len(content) - 1))
     content[position] = data.draw(st.integers(0, 255))
     try:
-        ratings, notes = parse_ratings(bytes(content), PATH)
+        notes = {}
+        ratings = parse_ratings(bytes(content), PATH, notes)
     except InputError:
         return
     for rating in ratings.values():

@@ -7,12 +7,14 @@ import subprocess
 import numpy as np
 import pytest
 from conftest import run_script
+from tiny_release import said
 
 from data.build import Options, prepare
 from data.corpus import read_corpus
 from data.fidelity import PUBLISHED_MELD, fidelity_table, find_numbers
 from data.meld import CLIP_FOLDERS, EMOTIONS, read_meld
 from data.sound import read_sound
+from data.utterance import Sound
 from storage.files import InputError
 
 HEADER = ["Sr No.", "Utterance", "Speaker", "Emotion", "Sentiment", "Dialogue_ID", "Utterance_ID", "Season"]
@@ -51,7 +53,7 @@ def test_rows_become_utterances(tmp_path):
     train = release / "train_sent_emo.csv"
     train.write_bytes(train.read_bytes().replace("\x92".encode(), b"\x92"))  # one kind of remnant, and the other
     source = read_meld(release, with_clips=False)
-    utterances, notes = source.utterances, source.notes
+    utterances = source.utterances
     assert [one.utterance_id for one in utterances] == [
         *("train_dia0_utt0", "train_dia0_utt1", "train_dia0_utt3", "train_dia9_utt0", "train_dia10_utt0"),
         *("dev_dia0_utt0", "test_dia0_utt0", "test_dia0_utt1"),
@@ -62,11 +64,11 @@ def test_rows_become_utterances(tmp_path):
     ]
     assert [EMOTIONS[np.argmax(one.votes_external)] for one in utterances[:3]] == ["surprise", "anger", "neutral"]
     assert all(sum(one.votes_external) == 1 and not any(one.votes_self) for one in utterances)
-    assert utterances[-1].wav == release / "output_repeated_splits_test" / "dia0_utt1.mp4"
-    said = "\n".join(notes)
-    assert "1 bytes are not UTF-8" in said and "2 control characters were Windows-1252 marks" in said
-    assert "1 utterances start before the utterance ahead of them" in said and ": train_dia0_utt3" in said
-    assert "1 utterances end before they start" in said and ": train_dia9_utt0" in said
+    assert utterances[-1].sound == Sound(release / "output_repeated_splits_test" / "dia0_utt1.mp4")
+    lines = "\n".join(said(source.notes))
+    assert "1 bytes are not UTF-8" in lines and "2 control characters were Windows-1252 marks" in lines
+    assert "train_dia0_utt3: starts before the utterance ahead of it" in lines
+    assert "train_dia9_utt0: ends before it starts" in lines
 
 
 @pytest.mark.parametrize(
@@ -165,9 +167,16 @@ def test_clips_become_the_signal_that_they_hold(tmp_path):
     write_clip(tmp_path / "mute.mp4", sound=False)
     (tmp_path / "broken.mp4").write_bytes((tmp_path / "good.mp4").read_bytes()[:400])
     (tmp_path / "list.m3u8").write_text(f"#EXTM3U\n#EXTINF:1,\n{tmp_path / 'good.mp4'}\n#EXT-X-ENDLIST\n")
-    for name in ("mute.mp4", "broken.mp4", "list.m3u8"):
-        with pytest.raises(InputError, match=f"{name}: ffmpeg cannot decode its sound"):
+    (tmp_path / "pointer.mp4").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+    for name, message in (
+        ("mute.mp4", "no sound in it, as in a video without an audio track"),
+        ("broken.mp4", "no sound file that is known, damaged or cut off"),
+        ("list.m3u8", "a playlist, not sound"),
+        ("pointer.mp4", "a pointer of Git LFS, not the file; fetch it with 'git lfs pull'"),
+    ):
+        with pytest.raises(InputError, match=f"{name}: {message}") as caught:
             read_sound(tmp_path / name)
+        assert "\n" not in str(caught.value)
     with pytest.raises(InputError, match="nothing.mp4: missing"):
         read_sound(tmp_path / "nothing.mp4")
 
@@ -176,20 +185,22 @@ def test_clips_become_the_signal_that_they_hold(tmp_path):
 def test_the_command_prepares_clips(tmp_path):
     release, out = write_release(tmp_path / "release"), tmp_path / "meld.h5"
     for number, one in enumerate(read_meld(release, with_clips=False).utterances):
-        write_clip(one.wav, hz=150 + 40 * number)
+        write_clip(one.sound.path, hz=150 + 40 * number)
     (release / CLIP_FOLDERS["train"] / "dia0_utt1.mp4").unlink()
     (release / CLIP_FOLDERS["test"] / "dia0_utt0.mp4").write_bytes(b"no film")
     command = ("-m", "data.prepare", "meld", "--release", release, "--out", out, "--jobs", "1")
     done = run_script(*command)
     assert done.returncode == 0, done.stderr
-    kept = "kept with the training mean of each feature"
-    assert f"train_dia0_utt1 has no audio: {release / 'train_splits' / 'dia0_utt1.mp4'}: missing; {kept}" in done.stdout
-    assert "test_dia0_utt0 has no audio: " in done.stdout and "2 files failed" in done.stdout
+    kept = "no usable audio; kept with the training mean of each feature"
+    missing = release / "train_splits" / "dia0_utt1.mp4"
+    assert f"note: train_dia0_utt1 ({missing}: missing): {kept}" in done.stdout
+    assert "test_dia0_utt0 (" in done.stdout and "2 files failed" in done.stdout
     corpus = read_corpus(out)
+    assert 3600.5 < corpus.end_s[3] < 3600.7, "its clip tells its length"
     assert corpus.audio.shape == (8, 46) and corpus.audio_feature_set == "egemaps_lld"
     np.testing.assert_allclose(corpus.audio[1], corpus.audio[[0, 2, 3, 4]].mean(axis=0), rtol=1e-4)
     assert (corpus.audio[6] == corpus.audio[1]).all() and not (corpus.audio[7] == corpus.audio[1]).all()
     done = run_script(*command, "--without-audio", "skip", "--overwrite")
     assert done.returncode == 0, done.stderr
-    assert "test_dia0_utt0 left out: " in done.stdout
+    assert "test_dia0_utt0 (" in done.stdout and "left out, without usable audio" in done.stdout
     assert len(read_corpus(out)) == 6 and "6/6" not in done.stderr

@@ -18,6 +18,7 @@ from data.build import Options, prepare, prepare_sample
 from data.corpus import read_corpus
 from data.fidelity import PUBLISHED, fidelity_table
 from data.iemocap import read_release
+from data.utterance import Sound
 from storage.files import InputError
 
 
@@ -84,15 +85,17 @@ def test_order_on_disk_makes_no_difference(tmp_path):
 def test_bad_audio_stops_nothing_and_is_named(tmp_path, capsys):
     release, out = write_tiny_release(tmp_path), tmp_path / "corpus.h5"
     wavs = release / "Session2/sentences/wav/Ses02F_impro01"
-    (wavs / "Ses02F_impro01_F000.wav").write_bytes(b"no sound")
+    bad = wavs / "Ses02F_impro01_F000.wav"
+    bad.write_bytes(b"no sound")
     wavs = release / "Session5/sentences/wav/Ses05F_impro01"
     write_wav(wavs / "Ses05F_impro01_F000.wav", tone(seconds=0.01))
     write_wav(wavs / "Ses05F_impro01_M000.wav", tone(rate_hz=8000), rate_hz=8000)
     corpus = prepare_tiny(release, out)
     said = capsys.readouterr().out
     assert len(corpus) == 8
-    assert "note: Ses02F_impro01_F000 left out: " in said and "not a wav file" in said
-    assert "note: Ses05F_impro01_F000 left out: 46 of 46 features are not finite; 10 ms" in said
+    left_out = "left out, without usable audio; the scores cover one utterance fewer"
+    assert f"note: Ses02F_impro01_F000 ({bad}: no sound file that is known" in said and f"): {left_out}" in said
+    assert "note: Ses05F_impro01_F000 (46 of 46 features are not finite; 10 ms" in said
     assert "note: Ses05F_impro01_M000: resampled from 8000 Hz, nothing above 4000 Hz; kept" in said
     # Mended, only the two files that failed are computed again.
     whole = write_tiny_release(tmp_path / "whole")
@@ -113,26 +116,24 @@ def test_without_audio_no_wav_is_needed(tmp_path):
 
 def test_finished_utterances_are_not_computed_again(tmp_path, monkeypatch):
     release, cache = write_tiny_release(tmp_path), tmp_path / "cache.jsonl"
-    wavs = sorted(release.glob("Session*/sentences/wav/*/*.wav"))
+    wavs = [Sound(path) for path in sorted(release.glob("Session*/sentences/wav/*/*.wav"))]
     first = extraction.extract_files(wavs[:6], "egemaps_lld", cache, jobs=1, progress=False)
     with open(cache, "rb+") as file:
         file.truncate(cache.stat().st_size - 20)  # as a kill in the middle of a line leaves it
     computed = []
     extract = extraction.extract
     monkeypatch.setattr(extraction, "extract", lambda *arguments: computed.append(1) or extract(*arguments))
-    features, names, notes, failures = extraction.extract_files(wavs, "egemaps_lld", cache, jobs=1, progress=False)
+    results, names = extraction.extract_files(wavs, "egemaps_lld", cache, jobs=1, progress=False)
     assert len(computed) == 5, "one that was cut short, four that are new"
-    assert len(names) == 46 and notes == {} and failures == {}
-    assert list(first[0]) == wavs[:6] and sorted(features) == wavs
+    assert len(names) == 46 and {(one.note, one.failure, one.file_s) for one in results.values()} == {(None, None, 1.0)}
+    assert list(first[0]) == wavs[:6] and set(results) == set(wavs)
     with joblib.parallel_config(backend="multiprocessing"):  # as Ray's, it gives all results at the end
         fresh = extraction.extract_files(wavs, "egemaps_lld", tmp_path / "other.jsonl", jobs=1, progress=False)[0]
-    assert all((features[wav] == fresh[wav]).all() for wav in wavs)
+    assert all((results[wav].features == fresh[wav].features).all() for wav in wavs)
     # Other bytes under the same name are computed again, whatever the clock says.
-    write_wav(wavs[0], tone(333))
-    assert (
-        extraction.extract_files(wavs[:1], "egemaps_lld", cache, jobs=1, progress=False)[0][wavs[0]]
-        != features[wavs[0]]
-    ).any()
+    write_wav(wavs[0].path, tone(333))
+    changed = extraction.extract_files(wavs[:1], "egemaps_lld", cache, jobs=1, progress=False)[0]
+    assert (changed[wavs[0]].features != results[wavs[0]].features).any()
 
 
 @pytest.mark.parametrize(

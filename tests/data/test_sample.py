@@ -28,7 +28,7 @@ def test_the_same_seed_gives_the_same_bytes(release, tmp_path):
 
 def test_it_has_what_the_real_release_has(release):
     source = read_release(release)
-    assert source.notes == []
+    assert source.notes == {}
     utterances = source.utterances
     assert len(utterances) >= 240
     for session in range(1, 6):

@@ -14,6 +14,7 @@ from data.build import Options, prepare
 from data.corpus import read_corpus
 from data.reading import decode
 from data.table import read_table
+from data.utterance import Sound
 from storage.files import InputError
 
 HEADER = ["dialog", "utterance", "start_s", "end_s", "speaker", "transcript", "wav", "split", "vote:A", "vote:B"]
@@ -36,15 +37,16 @@ def write_table(path, rows=ROWS, header=HEADER):
 
 def test_rows_become_utterances(tmp_path):
     source = read_table(write_table(tmp_path / "mine.csv"))
-    utterances, emotions, notes = source.utterances, source.emotions, source.notes
-    assert source.name == "mine" and emotions == ("anger", "calm", "joy")
+    utterances, notes = source.utterances, source.notes
+    assert source.name == "mine" and source.emotions == ("anger", "calm", "joy")
     assert [one.utterance_id for one in utterances] == ["u1", "u2", "u3", "u4", "u5"]  # equal times keep their order
     third = utterances[2]
-    assert (third.votes_external, third.votes_self, third.wav) == ((0, 1, 2), (0, 1, 0), tmp_path / "u3.wav")
-    assert (third.start_s, third.end_s, utterances[0].end_s, utterances[1].wav) == (2.5, 3.0, 0.5, None)
+    assert (third.votes_external, third.votes_self, third.sound) == ((0, 1, 2), (0, 1, 0), Sound(tmp_path / "u3.wav"))
+    assert (third.start_s, third.end_s, utterances[0].end_s, utterances[1].sound) == (2.5, 3.0, 0.5, None)
     assert utterances[1].transcript == "Don’t"
-    assert notes[0].endswith("1 control characters were Windows-1252 marks")
-    assert notes[1].startswith("1 utterances without any vote")
+    first, second, third = notes
+    assert first == f"{tmp_path / 'mine.csv'}: 1 control characters were Windows-1252 marks"
+    assert second == "votes: anger 1, calm 5, joy 5" and third.startswith("1 utterances without any vote")
     assert read_table(tmp_path / "mine.csv", ("joy", "anger", "calm")).utterances[2].votes_external == (2, 0, 1)
 
 
@@ -70,7 +72,7 @@ def test_mistakes_name_the_line(tmp_path, column, value, message):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"start_s": "start"}, "column 'start_s' missing; needed are dialog"),
+        ({"start_s": "start"}, "column 'start_s' missing, is it 'start'; needed are dialog"),
         ({"vote:A": "votes:A"}, "unknown column 'votes:A'"),
         ({"split": "transcript"}, "column 'transcript' is there twice"),
         ({"vote:A": "end", "vote:B": "x", "self:me": "y"}, "unknown column 'end'"),
@@ -92,7 +94,8 @@ def test_other_broken_tables(tmp_path):
         read_table(write_table(path), ("joy", "calm"))
     with pytest.raises(InputError, match="line 2: 3 cells, the header has 11; is a comma in a text"):
         read_table(write_table(path, [["a", "b", "c"]]))
-    for content, message in ((b"", "no utterance in it"), (b'a,b\n"x', "line 2: not CSV"), (None, "cannot be read")):
+    broken = {b"": "empty; expected a table", b"a,b\n": "no utterance in it", b'a,b\n"x': "line 2: not CSV"}
+    for content, message in (*broken.items(), (None, "cannot be read")):
         path.unlink(missing_ok=True)
         if content is not None:
             path.write_bytes(content)
@@ -120,14 +123,15 @@ def test_the_example_of_the_page_works(tmp_path):
     block = next(part for part in page.split("\n\n") if part.startswith("    dialog,"))
     (tmp_path / "mine.csv").write_text("\n".join(line.strip() for line in block.splitlines()), encoding="utf-8")
     source = read_table(tmp_path / "mine.csv")
-    assert [one.split for one in source.utterances] == ["train", "train", "dev", "test"] and not source.notes
+    assert [one.split for one in source.utterances] == ["train", "train", "dev", "test"]
+    assert list(source.notes) == ["votes: anger 2, joy 2, sadness 2, surprise 3"]
     assert source.emotions == ("anger", "joy", "sadness", "surprise")
     assert source.utterances[0].votes_external == (0, 2, 0, 1)
 
 
 def test_windows_remnants():
-    assert decode(b"Don\x92t \xc2\x97 caf\xc3\xa9")[0] == "Don’t — café"
-    assert decode("plain “text”".encode()) == ("plain “text”", [])
+    assert decode(b"Don\x92t \xc2\x97 caf\xc3\xa9", "a")[0] == "Don’t — café"
+    assert decode("plain “text”".encode(), "a") == ("plain “text”", [])
 
 
 def write_sounds(folder, names=("u1", "u3", "u4", "u5")):
@@ -140,7 +144,7 @@ def test_the_command_prepares_a_table(tmp_path):
     table, out = write_table(tmp_path / "mine.csv"), tmp_path / "mine.h5"
     done = run_script("-m", "data.prepare", "table", "--table", table, "--out", out, "--without-audio", "keep")
     assert done.returncode == 0, done.stderr
-    assert "u2 has no audio: no sound file is named; kept with the training mean of each feature" in done.stdout
+    assert "note: u2 (no sound file is named): no usable audio; kept with the training mean" in done.stdout
     corpus = read_corpus(out)
     assert (corpus.name, corpus.emotions, len(corpus)) == ("mine", ("anger", "calm", "joy"), 5)
     assert corpus.split.tolist() == ["train"] * 3 + ["dev", "test"]

@@ -51,7 +51,7 @@ def write_dialog(release, dialog_id, ratings, turns, utterance_ids):
     for number, utterance_id in enumerate(utterance_ids):
         write_wav(
             session / "sentences" / "wav" / dialog_id / f"{utterance_id}.wav",
-            tone(100 + 20 * int(dialog_id[4]) + 7 * number),
+            tone(100 + 20 * int(dialog_id[4]) + 7 * number, seconds=1),
         )
 
 
@@ -70,3 +70,10 @@ def write_tiny_release(folder, sessions=SESSIONS):
 def folder_bytes(folder):
     """{relative path: bytes} of all files below a folder."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def said(notes):
+    """The notes of a reader as lines."""
+    return [
+        line for sentence, about in notes.items() for line in ([f"{one}: {sentence}" for one in about] or [sentence])
+    ]
