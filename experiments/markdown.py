@@ -20,9 +20,9 @@ _TEMPLATES = jinja2.Environment(
 _TEMPLATES.filters["spelled"] = lambda values: ", ".join(f"{name} {value}" for name, value in values.items())
 
 
-def rendered(template, **values):
-    """The text of templates/TEMPLATE.md.j2."""
-    return _TEMPLATES.get_template(f"{template}.md.j2").render(values)
+def rendered(template, kind="md", **values):
+    """The text of templates/TEMPLATE.KIND.j2."""
+    return _TEMPLATES.get_template(f"{template}.{kind}.j2").render(values)
 
 
 def markdown_table(header, rows):
