@@ -1,15 +1,20 @@
 """What the tests share: a quiet framework, the real data where it is at hand, the miniature corpus."""
 
+import contextlib
 import fcntl
+import io
 import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
 import opensmile  # noqa: F401 (before the framework: data.audio._opensmile says why)
 import pytest
 from hypothesis import HealthCheck, settings
+
+from surroundings import run_program
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job, and what it starts, ignores Ctrl-C
@@ -46,6 +51,20 @@ def run_script(*arguments, env=None, cwd=ROOT, **kwargs):
     command = [sys.executable, *map(str, arguments)]
     env = os.environ | (env or {})
     return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=600, **kwargs)
+
+
+def said_by(main, *arguments):
+    """(exit status, what stands on standard error) of a program's `main`, run in this process: no start-up to wait for.
+
+    Real runs of the scripts, each with a mistake or two, are in the tests of the programs.
+    """
+    said = io.StringIO()
+    with mock.patch.object(sys, "argv", ["program", *map(str, arguments)]), contextlib.redirect_stderr(said):
+        try:
+            run_program(main, "interrupted")
+        except SystemExit as ended:
+            return ended.code, said.getvalue()
+    return 0, said.getvalue()
 
 
 @pytest.fixture(scope="session")

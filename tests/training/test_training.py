@@ -15,8 +15,10 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from conftest import ROOT, run_script
+from conftest import ROOT, run_script, said_by
 
+import evaluate
+import train
 from checkpoint import load_checkpoint
 from data.corpus import read_corpus
 from data.labels import EMOTIONS, vote_shares
@@ -293,14 +295,30 @@ def test_not_a_number_names_the_batch_and_keeps_the_state(tmp_path, miniature):
 )
 def test_mistakes_get_one_line(arguments, message, miniature, tmp_path):
     corpus = () if "--corpus" in arguments or "--resume" in arguments else ("--corpus", miniature)
-    done = run_script("train.py", *corpus, "--run", tmp_path / "run", *arguments)
-    assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
+    code, said = said_by(train.main, *corpus, "--run", tmp_path / "run", *arguments)
+    assert code == 2 and message in said and said.splitlines()[-1].count("error: ") == 1
     assert not (tmp_path / "run").exists()
 
 
 def test_existing_folder_is_refused(trained, miniature):
     done = run_script("train.py", "--corpus", miniature, "--run", trained)
-    assert done.returncode == 2 and "exists already" in done.stderr
+    assert done.returncode == 2 and "exists already" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_run_goes_on_where_its_corpus_file_was_moved_to(trained, miniature, tmp_path):
+    """The path in run.json is absolute; a file that is elsewhere now is named with --corpus, and its hash decides."""
+    copy, moved = tmp_path / "run", tmp_path / "moved.h5"
+    shutil.copytree(trained, copy)
+    run = json.loads((copy / "run.json").read_text())
+    assert run["corpus"]["path"] == str(miniature)
+    (copy / "run.json").write_text(json.dumps(run | {"corpus": run["corpus"] | {"path": "/nowhere/else.h5"}}))
+    code, said = said_by(evaluate.main, copy)
+    assert code == 2 and "/nowhere/else.h5: the run's corpus file is not there; say where it is with --corpus" in said
+    shutil.copyfile(miniature, moved)
+    assert said_by(train.main, "--run", copy, "--resume", "--corpus", moved)[0] == 0
+    moved.write_bytes(moved.read_bytes() + b"x")
+    code, said = said_by(train.main, "--run", copy, "--resume", "--corpus", moved)
+    assert code == 2 and "moved.h5: is not the file that the run began with (SHA-256 differs)" in said
 
 
 def test_corpus_that_does_not_fit_is_refused(trained, miniature, tmp_path):
@@ -311,17 +329,14 @@ def test_corpus_that_does_not_fit_is_refused(trained, miniature, tmp_path):
         del file["audio"]
         file["audio"] = audio[:, :40]
         file["audio"].attrs["names"] = names[:40]
-    done = run_script("evaluate.py", trained, "--corpus", other, "--out", tmp_path / "out")
-    assert done.returncode == 2 and "40 columns" in done.stderr and "Traceback" not in done.stderr
+    code, said = said_by(evaluate.main, trained, "--corpus", other, "--out", tmp_path / "out")
+    assert code == 2 and "40 columns" in said
     assert not (tmp_path / "out").exists()
 
 
 def test_changed_checkpoint_is_refused(trained, tmp_path):
     copy = tmp_path / "copy"
-    copy.mkdir()
-    for path in trained.iterdir():
-        if path.is_file():
-            (copy / path.name).write_bytes(path.read_bytes())
+    shutil.copytree(trained, copy)
     weights = bytearray((copy / "audio.weights.h5").read_bytes())
     weights[-1] ^= 1
     (copy / "audio.weights.h5").write_bytes(weights)
@@ -340,7 +355,7 @@ def test_help_imports_no_framework(script):
     assert run_script("-c", code).stdout.rstrip().endswith("[]")
 
 
-KINDS = ("", ".cff", ".csv", ".h5", ".json", ".md", ".png", ".py", ".toml", ".txt")
+KINDS = ("", ".cff", ".css", ".csv", ".h5", ".j2", ".js", ".json", ".md", ".png", ".py", ".svg", ".toml", ".txt")
 
 
 def test_repository_holds_no_corpus_material():
