@@ -32,6 +32,8 @@ def main():
     options = conversation.Options(
         checkpoint=arguments.checkpoint,
         glove=arguments.glove,
+        text_encoder=arguments.text_encoder,
+        audio_encoder=arguments.audio_encoder,
         audio=arguments.audio != "none",
         speaker_channels=tuple(arguments.speaker_channels or ()),
         emo_large_conf=arguments.emo_large_conf,
@@ -105,6 +107,8 @@ def command_line():
         help="run folder of train.py, or a provided checkpoint; default: checkpoints/iemocap-causal",
     )
     parser.add_argument("--glove", type=Path, help="GloVe file, for the words that the checkpoint does not know")
+    parser.add_argument("--text-encoder", metavar="PATH_OR_NAME", help="where the checkpoint's text encoder is")
+    parser.add_argument("--audio-encoder", metavar="PATH_OR_NAME", help="where the checkpoint's audio encoder is")
     parser.add_argument("--audio", choices=("none",), help="read no sound, and answer from the words alone")
     parser.add_argument(
         "--speaker-channels", nargs="+", metavar="NAME", help="the speaker on each channel of the recording, in order"

@@ -121,10 +121,15 @@ def opened(path, channels_apart=False):
 
 
 class Recording:
-    """An open sound file. `seconds` is its length, `num_channels` what `Recording.signal` can choose from."""
+    """An open sound file.
+
+    `seconds` is its length, `num_channels` what `Recording.signal` can choose from, `readable` the path of the file
+    that is read, decoded or as it was, as long as this one is open.
+    """
 
     def __init__(self, path, file, notes):
         self._path, self._file, self._notes = path, file, notes
+        self.readable = Path(os.fsdecode(file.name))
         self.seconds, self.num_channels = file.frames / file.samplerate, file.channels
 
     def signal(self, start_s=None, end_s=None, channel=None):

@@ -205,7 +205,7 @@ def _results(jobs, call, pool_of, width):
     work, *arguments = call
     pool, running, suspects, ended = None, {}, deque(), False
     while True:
-        alone = not running and suspects
+        alone = not running and bool(suspects)
         while len(running) < (1 if alone else width) and not (suspects and not alone):
             job = suspects.popleft() if alone else next(jobs, None)
             if job is None:

@@ -18,6 +18,8 @@ import numpy as np
 import opensmile  # noqa: F401 (before the framework: data.audio._opensmile says why)
 
 from checkpoint import load_checkpoint
+from data.encoders import AudioEncoder
+from data.sound import opened
 from data.transcripts import read_transcript
 from data.utterance import Utterance
 from prediction import output, sound
@@ -27,7 +29,8 @@ from storage.runs import read_run
 
 SUFFIXES = (".html", ".csv", ".emotions.vtt", ".json")  # of what is written, the last one last
 _OVERLAP_S = 0.1  # shorter ones come of rounded times
-_MANY_UNKNOWN = 0.4  # of the words; English talk has a tenth
+_ROUNDED_S = 0.25  # that an end may lie behind the recording's
+_SOME_UNKNOWN, _MANY_UNKNOWN = 0.02, 0.4  # of the words; American talk has a tenth
 # What a transcriber writes of sounds: "[laughter]", "(coughs)" alone in a line, "*sighs*", music.
 _SOUNDS = re.compile(r"\[[^\]]*\]|[♪♫][^♪♫]*[♪♫]?|\*[^*\s][^*]{0,40}\*|^\W*[(（][^()（）]*[)）]\W*$")
 _ABOUT = {
@@ -41,13 +44,16 @@ _lock = threading.Lock()  # a Dask worker may have several threads, and a networ
 class Options:
     """How recordings are predicted.
 
-    `checkpoint` is the run folder; `glove` a file of further words; `audio` whether sound is read; `speaker_channels`
+    `checkpoint` is the run folder; `glove` a file of further words; `text_encoder` and `audio_encoder` say where the
+    encoders are that it reads through, None: by their names; `audio` whether sound is read; `speaker_channels`
     names a speaker for each channel of the recordings; `emo_large_conf` as of `data.audio.feature_config`; `jobs`
     processes, None for all cores; `progress` whether to show a bar.
     """
 
     checkpoint: Path
     glove: Path | None = None
+    text_encoder: str | None = None
+    audio_encoder: str | None = None
     audio: bool = True
     speaker_channels: tuple = ()
     emo_large_conf: Path | None = None
@@ -106,9 +112,9 @@ def limits_of(folder):
 
 
 @functools.lru_cache(maxsize=1)
-def recogniser_of(checkpoint, glove):
+def recogniser_of(checkpoint, glove, text_encoder):
     """The checkpoint, loaded once per process."""
-    return load_checkpoint(checkpoint, glove=glove)
+    return load_checkpoint(checkpoint, glove=glove, text_encoder=text_encoder)
 
 
 def path_of(job, out, suffix):
@@ -152,11 +158,11 @@ def run(job, options, out):
         InputError: transcript, recording or checkpoint cannot be used; nothing is written then.
     """
     check_out(job, out)
-    with sound.opened(job.recording) if job.recording else contextlib.nullcontext() as path:
+    folder = path_of(job, out, "").parent
+    with opened(job.recording, channels_apart=True) if job.recording else contextlib.nullcontext() as recording:
         with _lock:
-            conversation = predict(job, options, path)
-        folder = path_of(job, out, "").parent
-        played = sound.for_page(job.recording, path, conversation.duration_s, folder) if path else None
+            conversation = predict(job, options, recording)
+        played = sound.for_page(job.recording, recording, folder) if recording else None
     folder.mkdir(parents=True, exist_ok=True)
     writers = (lambda *both: write_page(*both, played), output.write_table, output.write_subtitles)
     for suffix, write in zip(SUFFIXES, (*writers, output.write_answers), strict=True):
@@ -164,106 +170,105 @@ def run(job, options, out):
     return conversation
 
 
-def predict(job, options, path):
-    """The `prediction.output.Conversation` of a job.
-
-    Args:
-        job: `Job`.
-        options: `Options`.
-        path: of `prediction.sound.opened`, or None for words alone.
-    """
-    recogniser = recogniser_of(options.checkpoint, options.glove)
+def predict(job, options, recording):
+    """The `prediction.output.Conversation` of a job; `recording` is a `data.sound.Recording`, None for words alone."""
+    recogniser = recogniser_of(options.checkpoint, options.glove, options.text_encoder)
+    reads_sound, reads_words = "audio_features" in recogniser.needs, recogniser.run.settings.modality != "audio"
+    if not recording and reads_sound and not recogniser.bears_silence:
+        raise InputError(f"{options.checkpoint}: this checkpoint cannot answer from words alone; give it the recording")
     utterances, notes = read_transcript(job.transcript)
     if job.others:
         notes[f"other transcripts are there and not read: {', '.join(one.name for one in job.others)}"] = []
-    reads_sound, reads_words = "audio_features" in recogniser.needs, recogniser.run.settings.modality != "audio"
-    if not path and reads_sound and not recogniser.bears_silence:
-        raise InputError(f"{options.checkpoint}: this checkpoint cannot answer from words alone; give it the recording")
-    duration_s = utterances[-1].end_s if not path else sound.length(path)[0]
-    features, failures = None, {}
-    if reads_sound:
-        features = np.full((len(utterances), len(recogniser.audio_names)), np.nan)
-    if path:
-        _note_times(utterances, duration_s, notes, bool(options.speaker_channels))
-    if path and reads_sound:
-        features, failures = _features(job, utterances, path, options, recogniser, notes)
+    features = np.full((len(utterances), len(recogniser.audio_names)), np.nan) if reads_sound else None
+    if recording:
+        _note_times(utterances, recording.seconds, notes, bool(options.speaker_channels))
+    if recording and reads_sound:
+        features = _features(job, utterances, recording, options, recogniser, notes)
     texts = [_SOUNDS.sub(" ", one.transcript) for one in utterances]
-    known = recogniser.known_words(texts) if reads_words else np.zeros(len(texts))
-    _note_words(utterances, texts, known, notes)
-    for why in dict.fromkeys(failures.values()):
-        notes[f"no usable sound ({why})"] = [
-            one.utterance_id for i, one in enumerate(utterances) if failures.get(i) == why
-        ]
-    rests = _rests_on(features, np.nan_to_num(known) > 0, recogniser)
-    for what, said in (("words", "answered from the words alone"), ("sound", "answered from the sound alone")):
-        _add(notes, said, [one.utterance_id for one, on in zip(utterances, rests, strict=True) if on == what])
-    nothing = [one.utterance_id for one, on in zip(utterances, rests, strict=True) if on == "nothing"]
-    _add(notes, "neither known words nor usable sound: no answer", nothing)
-    shares = _shares(recogniser, utterances, texts, features, rests)
-    if not reads_sound or not path:
-        notes["no sound is read: all answers rest on the words"] = notes.pop("answered from the words alone", [])
-    answers = tuple(map(output.Answer, utterances, shares, rests))
+    known = recogniser.known_words(texts) if reads_words else np.full(len(texts), np.nan)
+    if reads_words:
+        _note_words(utterances, texts, known, notes)
+    rests = _rests_on(features, known > 0, recogniser)
+    if reads_sound and recording:
+        for what in ("words", "sound"):
+            said = f"answered from the {what} alone" if reads_words else "answered"
+            _add(notes, said, utterances, [on == what and reads_words for on in rests])
+    else:
+        notes["no sound is read: all answers rest on the words"] = []
+    _add(notes, "nothing to answer from, hence no answer", utterances, [on == "nothing" for on in rests])
     return output.Conversation(
         name=job.name,
         emotions=recogniser.emotions,
-        answers=answers,
+        answers=tuple(map(output.Answer, utterances, _shares(recogniser, utterances, texts, features, rests), rests)),
         checkpoint=checkpoint_said(options.checkpoint),
         limits=limits_of(options.checkpoint),
         notes=notes,
         inputs=job.inputs(options),
         recording=job.recording,
-        duration_s=max(duration_s, 0.001),
+        duration_s=recording.seconds if recording else max(one.end_s for one in utterances),
     )
 
 
-def _add(notes, sentence, ids):
+def _add(notes, sentence, utterances, which):
+    """A note on some of the utterances, if any: `which` says of each whether it is one of them."""
+    ids = [one.utterance_id for one, chosen in zip(utterances, which, strict=True) if chosen]
     if ids:
         notes[sentence] = ids
 
 
 def _note_times(utterances, duration_s, notes, apart):
     """Times past the end of the sound, and speakers who talk at once, which no cut can part."""
-    past = [one.utterance_id for one in utterances if one.start_s >= duration_s]
-    _add(notes, f"start after the recording ends ({duration_s:.1f} s); are these its times, in seconds?", past)
-    long = [one.utterance_id for one in utterances if one.start_s < duration_s < one.end_s - 0.25]
-    _add(notes, f"end after the recording ends ({duration_s:.1f} s)", long)
-    latest, at_once = {}, []  # {speaker: (end, id)} of each one's utterance that ends last
+    past = [one.start_s >= duration_s for one in utterances]
+    _add(notes, f"start after the recording ends ({duration_s:.1f} s); are these seconds?", utterances, past)
+    long = [one.start_s < duration_s < one.end_s - _ROUNDED_S for one in utterances]
+    _add(notes, f"end after the recording ends ({duration_s:.1f} s)", utterances, long)
+    latest, at_once = {}, set()  # {speaker: (end, id)} of each one's utterance that ends last
     for one in utterances:
         for speaker, (end_s, name) in latest.items():
             if speaker != one.speaker and min(end_s, one.end_s) - one.start_s > _OVERLAP_S:
-                at_once += [name, one.utterance_id]
+                at_once |= {name, one.utterance_id}
         latest[one.speaker] = max(latest.get(one.speaker, (0, "")), (one.end_s, one.utterance_id))
     said = "overlap with another speaker" + ("" if apart else ", and the sound holds both voices")
-    _add(notes, said, list(dict.fromkeys(at_once)))
+    _add(notes, said, utterances, [one.utterance_id in at_once for one in utterances])
 
 
-def _features(job, utterances, path, options, recogniser, notes):
-    """((N, A) features, {position: why there are none})."""
-    channels = _channels(job, utterances, path, options.speaker_channels, notes)
+def _features(job, utterances, recording, options, recogniser, notes):
+    """(N, A) features, a row of NaN where there is no usable sound."""
+    channels = _channels(job, utterances, recording, options.speaker_channels, notes)
     spans = [(one.start_s, one.end_s, channels.get(one.speaker)) for one in utterances]
-    feature_set = recogniser.run.corpus.audio_feature_set
-    config = options.emo_large_conf
-    features, failures, names = sound.features_of(path, spans, feature_set, config, options.jobs, options.progress)
+    corpus = recogniser.run.corpus
+    feature_set = corpus.audio_feature_set
+    if corpus.audio_encoder:
+        feature_set = AudioEncoder.find(corpus.audio_encoder, options.audio_encoder)
+    features, said, names = sound.features_of(
+        recording, spans, feature_set, options.emo_large_conf, options.jobs, options.progress
+    )
     if names != recogniser.audio_names:
         raise InputError(
             f"{options.checkpoint}: reads other features than {feature_set} of this version of the project"
         )
-    return features, failures
+    silent = np.isnan(features).any(axis=1)
+    of_utterances = [(note or "").split("; ") if not mute else [note] for note, mute in zip(said, silent, strict=True)]
+    for note in dict.fromkeys(note for notes in of_utterances for note in notes):
+        which = [note in notes for notes in of_utterances]
+        if note and "averaged" not in note:
+            mute = any(one and no_sound for one, no_sound in zip(which, silent, strict=True))
+            _add(notes, f"no usable sound ({note})" if mute else f"sound: {note}", utterances, which)
+    return features
 
 
-def _channels(job, utterances, path, named, notes):
+def _channels(job, utterances, recording, named, notes):
     """{speaker: channel from 1}.
 
     Raises:
         InputError: there are fewer channels, or nobody of that name speaks.
     """
-    num_channels = sound.length(path)[1]
     if not named:
-        if num_channels > 1:
-            notes[f"{num_channels} channels are averaged; --speaker-channels takes them apart"] = []
+        if recording.num_channels > 1:
+            notes[f"{recording.num_channels} channels are averaged; --speaker-channels takes them apart"] = []
         return {}
-    if num_channels != len(named):
-        raise InputError(f"{job.recording}: {num_channels} channels, --speaker-channels names {len(named)}")
+    if recording.num_channels != len(named):
+        raise InputError(f"{job.recording}: {recording.num_channels} channels, --speaker-channels names {len(named)}")
     speakers = {one.speaker for one in utterances}
     strangers = [name for name in named if name not in speakers]
     if strangers:
@@ -271,28 +276,22 @@ def _channels(job, utterances, path, named, notes):
             f"{job.transcript}: no utterance of {strangers[0]!r:.40}, whom --speaker-channels names; "
             f"speakers are {', '.join(sorted(speakers))}"
         )
-    _add(
-        notes,
-        "speaker without a channel: read from all channels",
-        [u.utterance_id for u in utterances if u.speaker not in named],
-    )
+    others = [one.speaker not in named for one in utterances]
+    _add(notes, "speaker without a channel: read from all channels", utterances, others)
     return {name: number for number, name in enumerate(named, 1)}
 
 
 def _note_words(utterances, texts, known, notes):
     """Empty texts, sounds in brackets, and words that the checkpoint does not know."""
-    _add(notes, "no text", [one.utterance_id for one in utterances if not one.transcript])
-    marked = [one.utterance_id for one, text in zip(utterances, texts, strict=True) if text != one.transcript]
-    _add(notes, "sounds in brackets, such as [laughter]: not read as words", marked)
+    _add(notes, "no text", utterances, [not one.transcript for one in utterances])
+    marked = [text != one.transcript for one, text in zip(utterances, texts, strict=True)]
+    _add(notes, "sounds in brackets, such as [laughter]: not read as words", utterances, marked)
     counts = np.array([len(text.split()) for text in texts], "float64")
     there = ~np.isnan(known) & (counts > 0)
-    if there.any():
-        unknown = 1 - np.average(known[there], weights=counts[there])
-        said = f"{unknown:.0%} of the words are unknown to the checkpoint".replace("%", " %")
-        if unknown > _MANY_UNKNOWN:
-            said += "; is this another language than its own? The answers rest on the sound, if at all"
-        if unknown > 0.005:
-            notes[said] = []
+    unknown = 1 - np.average(known[there], weights=counts[there]) if there.any() else 0
+    if unknown > _SOME_UNKNOWN:
+        language = "; is this another language than its own?" if unknown > _MANY_UNKNOWN else ""
+        notes[f"{100 * unknown:.0f} % of the words are unknown to the checkpoint{language}"] = []
 
 
 def _rests_on(features, has_words, recogniser):

@@ -15,7 +15,7 @@ import numpy as np
 from data.contexts import side_by_side, similar_length_batches
 from data.encoders import TextEncoder
 from data.scaling import Scaler
-from data.text import WORD_DIM
+from data.text import WORD_DIM, tokenize
 from storage.files import InputError
 from storage.runs import read_words
 from storage.weights import ADVICE, load_arrays, load_weights
@@ -251,9 +251,13 @@ class CausalRecogniser(Recogniser):
         return np.concatenate(rows, axis=1)
 
     def known_words(self, transcripts):
-        if self.read.words and not self.read.encoded:
-            return self.read.words.rows(transcripts, self.sources.glove)[1]
-        return super().known_words(transcripts)
+        if self.read.encoded:  # reads any word, by its pieces
+            return np.array([1.0 if tokenize(transcript) else np.nan for transcript in transcripts])
+        return (
+            self.read.words.rows(transcripts, self.sources.glove)[1]
+            if self.read.words
+            else super().known_words(transcripts)
+        )
 
     def predict(self, utterances, dialogs, places):
         seen = seen_dialogs(dialogs.values(), self.run.settings.context)

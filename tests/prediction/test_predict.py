@@ -1,0 +1,314 @@
+"""predict.py: answers equal the checkpoint's on the same words and sound, files agree, faults cost what they must."""
+
+import csv
+import json
+import shutil
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+
+import numpy as np
+import pytest
+import soundfile
+import webvtt
+from dying import square
+from made_up import EMOTIONS, TALK, write_checkpoint, write_talk
+
+import predict
+from checkpoint import load_checkpoint
+from data.audio import extract
+from data.sound import opened
+from prediction import archive, conversation, sound
+from storage.files import InputError
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    return write_checkpoint(tmp_path_factory.mktemp("checkpoint") / "untrained")
+
+
+@pytest.fixture
+def command(monkeypatch, checkpoint, capsys):
+    """Runs predict.py in this process with the untrained checkpoint: (exit status, what it printed)."""
+
+    def run(*arguments):
+        line = ["predict.py", "--checkpoint", checkpoint, "--no-progress", "--jobs", "1", *arguments]
+        monkeypatch.setattr(sys, "argv", list(map(str, line)))
+        status = 0
+        try:
+            predict.main()
+        except SystemExit as end:
+            status = end.code
+        return status, capsys.readouterr().out
+
+    return run
+
+
+def read_csv(path):
+    with open(path, encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def shares_of(rows):
+    return np.array([[float(row[name]) for name in EMOTIONS] for row in rows if row["rests_on"] != "nothing"])
+
+
+def expected_shares(checkpoint, signal, words=True, heard=True):
+    """What the checkpoint says of TALK, by hand, without its last utterance, which has neither words nor sound."""
+    recogniser = load_checkpoint(checkpoint)
+    features = []
+    for start_s, end_s, *_ in TALK[:6]:
+        piece = signal[round(16000 * start_s) : round(16000 * end_s)]
+        features.append(extract(piece, "egemaps_lld", "") if heard and end_s - start_s > 0.1 else np.full(46, np.nan))
+    texts = [text.replace("[laughter]", " ") if words else "" for *_, text in TALK[:6]]
+    times = np.array([one[:2] for one in TALK[:6]])
+    return recogniser.predict_dialog(texts, np.array(features), [one[2] for one in TALK[:6]], *times.T)
+
+
+def test_answers_equal_the_checkpoints_and_files_agree(command, checkpoint, tmp_path):
+    wav = write_talk(tmp_path)
+    status, printed = command(wav)
+    out = tmp_path / "emotions"
+    assert status == 0 and sorted(path.name for path in out.iterdir()) == [
+        f"talk{suffix}" for suffix in sorted(conversation.SUFFIXES)
+    ]
+    rows = read_csv(out / "talk.csv")
+    signal, _ = soundfile.read(wav, dtype="float32")
+    np.testing.assert_allclose(shares_of(rows), expected_shares(checkpoint, signal), atol=2e-6)
+    assert [row["rests_on"] for row in rows] == [
+        "words+sound", "sound", "sound", "sound", "words+sound", "words", "nothing",
+    ]  # fmt: skip
+    assert [row["transcript"] for row in rows] == [one[3] for one in TALK] and rows[6]["top"] == rows[6]["fear"] == ""
+    for row, shares in zip(rows, shares_of(rows), strict=False):
+        assert row["top"] == EMOTIONS[shares.argmax()] and float(row["top_share"]) == shares.max()
+        assert float(row["entropy_bits"]) == pytest.approx(-(shares * np.log2(shares)).sum(), abs=1e-3)
+    answer = json.loads((out / "talk.json").read_text("utf-8"))
+    assert (answer["format"], answer["format_version"], tuple(answer["emotions"])) == ("mcaf-prediction", 1, EMOTIONS)
+    for row, one in zip(rows, answer["utterances"], strict=True):
+        assert all(
+            str(one[name] or "") == row[name] for name in ("utterance", "speaker", "transcript", "rests_on", "top")
+        )
+        assert one["shares"] is None or shares_of([row])[0].tolist() == one["shares"]
+    assert answer["checkpoint"]["name"] == "untrained" and len(answer["checkpoint"]["sha256"]) == 64
+    notes = {one["note"]: one["utterances"] for one in answer["notes"]}
+    assert notes.pop("no text") == ["0003"] and notes.pop("answered from the words alone") == ["0006"]
+    assert notes.pop("overlap with another speaker, and the sound holds both voices") == ["0004", "0005"]
+    assert notes.pop("nothing to answer from, hence no answer") == ["0007"]
+    assert notes.pop("answered from the sound alone") == ["0002", "0003", "0004"]
+    assert notes.pop("sounds in brackets, such as [laughter]: not read as words") == ["0004", "0007"]
+    assert (
+        notes.pop("no usable sound (shorter than 60 ms)") == ["0006", "0007"]
+        and list(notes) == ["42 % of the words are unknown to the checkpoint; is this another language than its own?"]
+        and "note: 1 utterance (0003): no text" in printed
+    )
+    cues = webvtt.read(out / "talk.emotions.vtt").captions
+    assert [cue.voice for cue in cues] == [one[2] for one in TALK]
+    assert (
+        cues[4].text
+        == f"bad &lt;script&gt;alert(1)&lt;/script&gt; &amp; good [{rows[4]['top']} {float(rows[4]['top_share']):.0%}]"
+    )
+    # words alone, sound alone: other answers, from the same checkpoint
+    status, printed = command(tmp_path / "talk.csv", "--audio", "none", "--out", tmp_path / "words")
+    alone = read_csv(tmp_path / "words" / "talk.csv")
+    assert [row["rests_on"] for row in alone] == ["words", *["nothing"] * 3, "words", "words", "nothing"]
+    assert "no sound is read" in printed
+    recogniser = load_checkpoint(checkpoint)
+    some = [TALK[i] for i in (0, 4, 5)]
+    times = np.array([one[:2] for one in some]).T
+    wanted = recogniser.predict_dialog(
+        [one[3] for one in some], np.full((3, 46), np.nan), [one[2] for one in some], *times
+    )
+    np.testing.assert_allclose(shares_of(alone), wanted, atol=2e-6)
+    (tmp_path / "talk.csv").write_text("start,end,speaker,text\n" + "".join(f"{a},{b},{c},\n" for a, b, c, _ in TALK))
+    command(wav)
+    heard = read_csv(out / "talk.csv")
+    assert [row["rests_on"] for row in heard] == [*["sound"] * 5, "nothing", "nothing"]
+    np.testing.assert_allclose(shares_of(heard), expected_shares(checkpoint, signal, words=False)[:5], atol=2e-6)
+
+
+def test_a_speaker_on_each_channel(command, checkpoint, tmp_path):
+    """Features of Ann come from the first channel alone; without names the channels are averaged, with a note."""
+    wav = write_talk(tmp_path, channels=2)
+    signal, _ = soundfile.read(wav, dtype="float32")
+    status, printed = command(wav, "--speaker-channels", "Ann", "Bob")
+    spans = [(start_s, end_s, 1 + (speaker == "Bob")) for start_s, end_s, speaker, _ in TALK[:5]]
+    with opened(wav) as recording:
+        features, said, _ = sound.features_of(recording, spans, "egemaps_lld", jobs=1, progress=False)
+    for (start_s, end_s, channel), row in zip(spans, features, strict=True):
+        piece = signal[round(16000 * start_s) : round(16000 * end_s), channel - 1]
+        np.testing.assert_allclose(row, extract(piece, "egemaps_lld", ""), rtol=1e-6)
+    apart = shares_of(read_csv(tmp_path / "emotions" / "talk.csv"))
+    assert said == [None] * 5 and "channels" not in printed and "both voices" not in printed
+    status, printed = command(wav)
+    mixed = shares_of(read_csv(tmp_path / "emotions" / "talk.csv"))
+    assert "2 channels are averaged; --speaker-channels takes them apart" in printed
+    np.testing.assert_allclose(mixed, expected_shares(checkpoint, signal.mean(axis=1)), atol=2e-6)
+    assert np.abs(apart - mixed).max() > 1e-4
+    for names, said in (
+        (("Ann",), "2 channels, --speaker-channels names 1"),
+        (("Ann", "Eve"), "no utterance of 'Eve'"),
+    ):
+        with pytest.raises(InputError, match=said):
+            command(wav, "--speaker-channels", *names)
+
+
+def test_other_files_and_rates(command, tmp_path):
+    """A FLAC file at 48 kHz is read as it is; what only ffmpeg reads is decoded once; times past the end."""
+    wav = write_talk(tmp_path)
+    signal, _ = soundfile.read(wav)
+    soundfile.write(tmp_path / "talk.flac", np.repeat(signal, 3), 48000)
+    command(wav, "--out", tmp_path / "a")
+    command(tmp_path / "talk.flac", "--out", tmp_path / "b")
+    first, second = (read_csv(tmp_path / one / "talk.csv") for one in "ab")
+    assert [row["rests_on"] for row in first] == [row["rests_on"] for row in second]
+    assert np.abs(shares_of(first) - shares_of(second)).max() < 0.2
+    soundfile.write(tmp_path / "talk.wav", signal[: 16000 * 5], 16000)
+    _, printed = command(wav)
+    assert "2 utterances (0006, 0007): start after the recording ends (5.0 s)" in printed or "0005" in printed
+    assert "end after the recording ends (5.0 s)" in printed
+
+
+def in_this_process(jobs, call, pool_of, width):
+    """In place of `archive._results`: the same without the seconds that a worker takes to start."""
+    work, *arguments = call
+    return ((job, work(job, *arguments)) for job in jobs)
+
+
+FAULTS = {
+    "no transcript": (("lone.wav",), "no transcript beside it .*whisper.*ELAN or Praat"),
+    "no file": (("none.wav",), "none.wav: no such file"),
+    "a transcript": (("talk.csv",), "--audio none"),
+    "no such transcript": (("talk.wav", "--transcript", "no.csv"), "no.csv"),
+    "no sound": (("bad.wav",), "bad.wav"),
+    "a folder without": (("empty",), "no recording in it"),
+    "on itself": (("talk.wav", "--out", "."), "talk.csv: the answer would take the place of"),
+    "a cluster for one": (("talk.wav", "--scheduler", "127.0.0.1:9"), "for a folder"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_mistake_is_one_line_and_nothing_is_written(fault, command, tmp_path):
+    write_talk(tmp_path)
+    shutil.copy(tmp_path / "talk.wav", tmp_path / "lone.wav")
+    (tmp_path / "bad.wav").write_bytes(b"RIFF nothing")
+    shutil.copy(tmp_path / "talk.csv", tmp_path / "bad.csv")
+    (tmp_path / "empty").mkdir()
+    before = sorted(path.name for path in tmp_path.iterdir())
+    (recording, *options), said = FAULTS[fault]
+    with pytest.raises(InputError, match=said) as error:
+        command(tmp_path / recording, *(tmp_path if option == "." else option for option in options))
+    assert "\n" not in str(error.value)
+    after = sorted(path.name for path in tmp_path.iterdir())
+    assert [name for name in after if name != "emotions"] == before and not list(tmp_path.glob("emotions/*"))
+
+
+def test_a_folder_goes_on_after_faults_and_where_it_was(command, monkeypatch, tmp_path):
+    """Names of folders stay, a broken recording and one without transcript are named, the rest is done once."""
+    folder, out = tmp_path / "talks", tmp_path / "talks" / "emotions"
+    write_talk(folder / "monday")
+    write_talk(folder, "broken")
+    (folder / "broken.wav").write_bytes(b"RIFF nothing")
+    write_talk(folder, "same")
+    shutil.copy(folder / "same.wav", folder / "same.aiff")  # two recordings of a name
+    shutil.copy(folder / "same.wav", folder / "lone.wav")
+    status, printed = command(folder)
+    assert status == 1 and "3 predicted, 0 finished before, 2 failed" in printed
+    assert "failed: lone: no transcript beside it" in printed and "failed: broken: " in printed
+    assert {path.name for path in out.glob("*.json")} == {"same.wav.json", "same.aiff.json"}
+    summary = read_csv(out / "summary.csv")
+    assert [row["conversation"] for row in summary] == ["broken", "lone", "same.aiff", "same.wav", "monday/talk"]
+    assert [bool(row["failure"]) for row in summary] == [True, True, False, False, False]
+    assert summary[4]["utterances"] == "7" and summary[4]["unanswered"] == "1" and summary[4]["top"] in EMOTIONS
+    index = (out / "index.html").read_text("utf-8")
+    assert 'href="monday/talk.html"' in index and "no transcript beside it" in index
+    kept = (out / "monday" / "talk.html").stat().st_mtime_ns
+    shutil.copy(folder / "monday" / "talk.wav", folder / "broken.wav")  # mended
+    (folder / "lone.wav").unlink()
+    with open(folder / "same.csv", "a", encoding="utf-8") as file:
+        file.write("6.9,7.0,Ann,now\n")  # changed
+    monkeypatch.setattr(archive, "_results", in_this_process)
+    status, printed = command(folder)
+    assert status == 0 and "3 predicted, 1 finished before, 0 failed" in printed
+    assert (out / "monday" / "talk.html").stat().st_mtime_ns == kept
+    assert not any(row["failure"] for row in read_csv(out / "summary.csv"))
+
+
+def test_a_worker_that_dies_costs_one_recording():
+    def pool_of():
+        return ProcessPoolExecutor(2, get_context("spawn"))
+
+    found = dict(archive._results(iter(range(8)), (square,), pool_of, 2))
+    died = found.pop(3)
+    assert found == {number: number**2 for number in range(8) if number != 3} and "its worker died" in died
+
+
+def test_ctrl_c_keeps_what_was_finished(command, monkeypatch, tmp_path, checkpoint):
+    for name in "ab":
+        write_talk(tmp_path, name)
+
+    def interrupted(jobs, call, pool_of, width):
+        work, *arguments = call
+        job = next(jobs)
+        yield job, work(job, *arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(archive, "_results", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        command(tmp_path)
+    assert [row["conversation"] for row in read_csv(tmp_path / "emotions" / "summary.csv")] == ["a"]
+    monkeypatch.setattr(archive, "_results", in_this_process)
+    assert "1 predicted, 1 finished before" in command(tmp_path)[1]
+
+
+def test_a_cluster_gives_the_same_answers(command, tmp_path):
+    distributed = pytest.importorskip("distributed", reason="the optional package distributed is not installed")
+    write_talk(tmp_path, "a")
+    write_talk(tmp_path, "b")
+    quiet = {"protocol": "tcp://", "host": "127.0.0.1", "dashboard_address": ":0", "silence_logs": 50}
+    with distributed.LocalCluster(n_workers=1, threads_per_worker=2, processes=False, **quiet) as cluster:
+        address = cluster.scheduler_address
+        status, printed = command(tmp_path, "--scheduler", address.removeprefix("tcp://"))
+    assert status == 0 and "2 predicted" in printed, printed
+    command(tmp_path / "a.wav", "--out", tmp_path / "here")
+    assert (tmp_path / "emotions" / "a.csv").read_bytes() == (tmp_path / "here" / "a.csv").read_bytes()
+
+
+def test_checkpoints_of_one_modality(tmp_path, monkeypatch):
+    """A checkpoint for words reads no sound, one for sound no words; it cannot do with the other alone."""
+    wav = write_talk(tmp_path)
+    for modality, on in (("text", {"words", "nothing"}), ("audio", {"sound", "nothing"})):
+        folder = write_checkpoint(tmp_path / modality, modality)
+        options = conversation.Options(folder, jobs=1)
+        answer = conversation.run(archive.job_of(wav), options, tmp_path / "out")
+        assert {one.rests_on for one in answer.answers} == on
+        assert all((one.shares is None) == (one.rests_on == "nothing") for one in answer.answers)
+    options = conversation.Options(tmp_path / "audio", audio=False)
+    with pytest.raises(InputError, match="cannot answer from words alone"):
+        conversation.run(conversation.Job("talk", tmp_path / "talk.csv"), options, tmp_path / "out")
+
+
+def test_transcripts_beside_a_recording(tmp_path):
+    """The richest first; a language in the name; never what predict.py wrote."""
+    for name in (
+        "talk.srt",
+        "talk.en.vtt",
+        "talk.json",
+        "talk.emotions.vtt",
+        "talk2.vtt",
+        "talk.wav.TextGrid",
+        "talk.txt",
+    ):
+        (tmp_path / name).touch()
+    found = [path.name for path in archive.find_transcript(tmp_path / "talk.wav")]
+    assert found == ["talk.wav.TextGrid", "talk.json", "talk.en.vtt", "talk.srt"]
+
+
+def test_the_demo(command, tmp_path):
+    """A conversation that is made up is the same each time, and all of it is answered."""
+    status, printed = command("--demo", "--out", tmp_path / "a")
+    assert status == 0 and "made-up: 16 utterances, 2 speakers" in printed
+    assert {row["speaker"] for row in read_csv(tmp_path / "a" / "made-up.csv")} == {"Ann", "Bob"}
+    from prediction import demo  # noqa: PLC0415
+
+    again = demo.write(tmp_path / "b")
+    assert again.read_bytes() == (tmp_path / "a" / "made-up.wav").read_bytes()
