@@ -59,7 +59,7 @@ class Causal(System):
     def settled(self, settings, corpus, glove):
         """`--words given` is what there is: GloVe where a file is given, the corpus's encoder where it has one."""
         if settings.modality == "audio":
-            return settings.model_copy(update={"words": "given"})
+            return settings
         there = {"glove": glove is not None, "encoder": corpus.text is not None}
         words = settings.words
         if words == "given":
@@ -77,13 +77,13 @@ class Causal(System):
         sound = words = encoded = None
         if run.settings.modality != "text":
             sound = Sound(Scaler.from_json(file("scaler.json")))
-        if run.settings.words in ("glove", "both"):
+        if "glove" in words_of(run.settings):
             vocabulary = read_words(file("vocabulary.json"))
             sizes = {"vectors": (len(vocabulary), WORD_DIM), "mean": (WORD_DIM,), "scale": (WORD_DIM,)}
             types = {"vectors": "float32", "mean": "float64", "scale": "float64"}
             arrays, _ = load_arrays(file("words.h5"), {name: (sizes[name], types[name]) for name in sizes})
             words = Words(tuple(vocabulary), **arrays)
-        if run.settings.words in ("encoder", "both"):
+        if "encoder" in words_of(run.settings):
             if run.corpus.text_encoder is None:
                 raise InputError(f"{file('text_scaler.json').parent}: run.json names no text encoder; {ADVICE}")
             encoded = Encoded(run.corpus.text_encoder, Scaler.from_json(file("text_scaler.json")))
@@ -109,6 +109,13 @@ class Inputs:
         return causal_network(num_audio, num_text, settings.factor, settings.update, num_emotions)
 
 
+def words_of(settings):
+    """The kinds of word vectors that a run reads: of "glove", "encoder", as `Causal.settled` left its settings."""
+    if settings.modality == "audio":
+        return ()
+    return ("glove", "encoder") if settings.words == "both" else (settings.words,)
+
+
 def seen_dialogs(dialogs, context):
     """The slices of rows that an utterance may be judged by: its dialog's, or without context each row alone."""
     if context:
@@ -130,14 +137,14 @@ class _Work:
             sound = Sound.fit(corpus, training, seen)
             self.arrays["audio"] = sound.rows(corpus, speaker, seen)
         text = []
-        if settings.words in ("glove", "both"):
+        if "glove" in words_of(settings):
             words = Words.fit(corpus.transcript[training], glove)
             rows, known = words.rows(corpus.transcript)
             text.append(rows)
             dev = known[task.split["dev"]]
             share = f"{np.nanmean(dev):.1%}" if np.isfinite(dev).any() else "none"
             print(f"text: {len(words.vocabulary)} training words with a GloVe vector; {share} of the dev words")
-        if settings.words in ("encoder", "both"):
+        if "encoder" in words_of(settings):
             encoded = Encoded.fit(corpus, training)
             text.append(encoded.rows(corpus.text, corpus.transcript))
         if text:
