@@ -326,7 +326,7 @@ def load_released_weights(network, path):
         kind = next((kind for kind in _RELEASED_NAMES if isinstance(layer, kind)), None)
         if kind:
             expected += zip(layer.weights, _RELEASED_NAMES[kind], strict=True)
-    with open_hdf5(path, "the authors' file is named in the README") as file:
+    with open_hdf5(path, "docs/reproducing.md says which file is theirs") as file:
         root = "model_weights/" if "model_weights" in file else ""
         names = _released_weight_names(path, file, root)
         _check_released_layout(path, names, [name for _, name in expected])

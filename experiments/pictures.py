@@ -4,8 +4,9 @@
 
 docs/network.svg and docs/causal.svg are drawings; docs/results.svg has the rows of `ROWS` that results/ has. A number
 in a document names its source in a comment behind it, which no reader sees: `48.6<!-- table3 / T+A / accuracy / mean
--->` is of results/table3.csv, `20.3<!-- benchmarks/results.json / fusion.epoch_s -->` of a JSON file. It gets the
-digits after the point that it has. The same results give the same bytes.
+-->` is of results/table3.csv, `20.3<!-- benchmarks/results.json / fusion.epoch_s -->` of a JSON file; it gets as many
+digits after the point as it has. `.0373<!-- results/table3.md -->` must stand in that page. The same results give the
+same bytes.
 """
 
 import argparse
@@ -73,7 +74,7 @@ DARK = LIGHT | {
     "paper": ("#0d1117", "#e8973f"),
     "rater": ("none", "#e58cc5"),
 }
-_SOURCED = re.compile(r"([+-]?\d*\.?\d+)(\s*<!-- ([^>]+? / [^>]+?) -->)")
+_SOURCED = re.compile(r"([+-]?\d*\.?\d+)(\s*<!-- ([^>]+? / [^>]+?|[^>]+?\.md) -->)")
 
 
 def main():
@@ -107,6 +108,10 @@ def with_numbers(text, path):
     def filled(match):
         number, comment, source = match.groups()
         try:
+            if source.endswith(".md"):
+                if number not in read_text(HERE / source):
+                    raise KeyError(number)
+                return match[0]
             value = value_of(" ".join(source.split()))
         except (InputError, KeyError, OSError) as error:
             raise InputError(f"{path}: the source '{source}' of {number} is not there ({error})") from error
@@ -219,7 +224,7 @@ def causal():
         "and who speaks. Each row gives its own vote shares. Several networks are averaged.",
     )
     _utterance(drawing, ("mean word vector", "Dense 200, tanh", "layer norm"))
-    sound = ("features and timing", "less the speaker's mean", "Dense 200, tanh, norm")
+    sound = ("features and timing", "and distance from mean", "Dense 200, tanh, norm")
     _branch(drawing, 222, "audio", "sound", sound)
     for row in range(6):
         for column in range(row + 1):

@@ -1,8 +1,10 @@
 """Gathers finished tables in results/: a page and a CSV file each, an index, and the main rows in README.md.
 
     python -m experiments.tables runs/reproduce-iemocap runs/reproduce-meld
+    python -m experiments.pictures
 
-A table that none of the folders has stays as it was recorded.
+A table that none of the folders has stays as it was recorded; without folders the index and the rows are written anew.
+The second command brings the pictures and the numbers in the documents' sentences up to date.
 """
 
 import argparse
@@ -13,47 +15,46 @@ from surroundings import run_program
 
 HERE = Path(__file__).resolve().parents[1]
 BEGIN = "<!-- Written by experiments.tables from results/: begin -->"
-# The README's rows: table, system there, name here.
+# The rows of results/README.md and of README.md: table, system there, name here.
 MAIN_ROWS = (
-    ("table1", "majority class", "always the training sessions' most frequent emotion"),
+    ("table1", "majority class", "always the most frequent emotion of the training sessions"),
     ("table1", "SVM", "SVM"),
-    ("table1", "RF", "RF"),
+    ("table1", "RF", "random forest"),
     ("table1", "EF-LSTM", "EF-LSTM"),
     ("table1", "BC-LSTM", "BC-LSTM"),
     ("table1", "TFN", "TFN"),
     ("table1", "ours, categorical", "the paper's network, categorical"),
     ("table3", "A", "audio branch"),
     ("table3", "T", "text branch"),
-    ("table3", "T+A, no context", "text and audio, no context"),
-    ("table3", "T+A, no MCAF", "text and audio, no correlation factor"),
-    ("variants", "T+A, as in Figure 4", "text and audio, widths and pooling of Figure 4"),
-    ("table3", "T+A", "**text and audio, as released**"),
-    (
-        "epochs",
-        "epoch of the lowest dev loss",
-        "the seeds of it that kept every epoch: epoch chosen on the dev session",
-    ),
-    (
-        "epochs",
-        "epoch of the highest test accuracy",
-        "the same seeds, epoch chosen on the test session (the usual mistake)",
-    ),
-    ("rates", "T+A, learning rate 0.0003", "text and audio, as released, fusion at 3e-4 (dev chose it)"),
-    ("causal", "no context", "causal variant, no context"),
-    ("causal", "no factor", "causal variant, no correlation factor"),
-    ("causal", "causal", "**causal variant (ours)**"),
+    ("table3", "T+A, no context", "the paper's network, no context"),
+    ("table3", "T+A, no MCAF", "the paper's network, no correlation factor"),
+    ("variants", "T+A, as in Figure 4", "the paper's network, widths and pooling of Figure 4"),
+    ("table3", "T+A", "**the paper's network, as released**"),
+    ("epochs", "epoch of the lowest dev loss", "the seeds of it that kept every epoch: epoch chosen on dev"),
+    ("epochs", "epoch of the highest test accuracy", "the same seeds, epoch chosen on test (the usual mistake)"),
+    ("rates", "T+A, learning rate 0.0003", "the paper's network, fusion at 3e-4 (dev chose it)"),
+    ("causal", "no context", "our causal system, no context"),
+    ("causal", "no factor", "our causal system, no correlation factor"),
+    ("causal", "causal", "**our causal system**"),
+)
+README_ROWS = (
+    ("table3", "A", "the paper's audio branch"),
+    ("table3", "T", "the paper's text branch"),
+    ("table3", "T+A", "the paper's network, both and the dialog"),
+    ("rates", "T+A, learning rate 0.0003", "the same, learning rate chosen on dev"),
+    ("causal", "causal", "**our causal system**"),
 )
 
 
 def main():
     parser = argparse.ArgumentParser(description="Gather finished tables in results/ and README.md.")
     parser.add_argument(
-        "folders", type=Path, nargs="+", help="what reproduce.py wrote; of two, the first has the table"
+        "folders", type=Path, nargs="*", help="what reproduce.py wrote; of two, the first has the table"
     )
     parser.add_argument("--into", type=Path, default=HERE, help="folder of results/, README.md (default: the project)")
     arguments = parser.parse_args()
     names = gather(arguments.folders, arguments.into)
-    print(f"{', '.join(names)} in {arguments.into / 'results'}")
+    print(f"{', '.join(names) or 'index and rows'} in {arguments.into / 'results'}")
 
 
 def gather(folders, into):
@@ -72,7 +73,7 @@ def gather(folders, into):
         path = next((folder / f"{name}.md" for folder in folders if (folder / f"{name}.md").exists()), None)
         if path:
             found[name] = path
-    if not found:
+    if folders and not found:
         raise InputError(f"{', '.join(map(str, folders))}: no table in there; reproduce.py writes them")
     for path in found.values():
         if into == HERE and "made up" in read_text(path).partition("\n")[0]:
@@ -87,18 +88,18 @@ def gather(folders, into):
     titles = {
         name: read_text(path).partition("\n")[0].removeprefix("# ") for name, path in paths.items() if path.exists()
     }
-    write_text(results / "README.md", rendered("index", titles=titles))
-    write_between(into / "README.md", BEGIN, main_rows(results))
+    write_text(results / "README.md", rendered("index", titles=titles, rows=rows_table(results, MAIN_ROWS)))
+    write_between(into / "README.md", BEGIN, rows_table(results, README_ROWS))
     return list(found)
 
 
-def main_rows(folder):
-    """The README's table: paper / ours, as far as the CSV files in `folder` have the rows."""
+def rows_table(folder, wanted):
+    """The table of the rows `wanted`: paper / ours, as far as the CSV files in `folder` have them."""
     from experiments.intervals import SCORES, read_rows
     from experiments.markdown import markdown_table, score_cell
 
     lines = []
-    for table, system, name in MAIN_ROWS:
+    for table, system, name in wanted:
         path = folder / f"{table}.csv"
         there = path.exists() and path.with_suffix(".md").exists()
         rows = {row.score: row for row in read_rows(path) if row.system == system} if there else {}

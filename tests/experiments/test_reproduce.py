@@ -293,7 +293,7 @@ def test_tables_are_gathered(tmp_path):
     readme = (tmp_path / "README.md").read_text()
     assert readme.startswith("before\n") and readme.endswith(f"{END}\nafter\n") and "old" not in readme
     cell = "– / **61.5** ± 0.7 [56.1, 65.0]"
-    assert f"| **causal variant (ours)** | 5 | {cell} | {cell} |" in readme
+    assert f"| **our causal system** | 5 | {cell} | {cell} |" in readme
     assert "| 1 | 51.6 / **49.8** [45.0, 54.0] |" in readme
     with pytest.raises(InputError, match="no table"):
         gather([tmp_path / "empty"], tmp_path)
