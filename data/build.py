@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from data.audio import feature_config
-from data.corpus import Corpus, write_corpus
+from data.corpus import Corpus, read_corpus, write_corpus
+from data.encoders import AudioEncoder, TextEncoder
 from data.extraction import extract_files
 from data.fidelity import fidelity_table, find_numbers
 from data.iemocap import read_release
@@ -17,20 +18,22 @@ from storage.files import InputError, write_text
 
 _EXAMPLES = 3  # of a note that is about many
 _ROUNDED_S = 0.5  # how far times may be from the sound in any case
-_MILLISECONDS = 200  # seconds by the times for one of the sound: no utterance is cut so badly
+_USUAL_S = 3  # of an utterance whose sound is not known
+_MILLISECONDS = 200  # times longer than its sound: no utterance is cut so badly
 
 
 @dataclass(frozen=True)
 class Options:
     """How a corpus file is made.
 
-    `audio` is one of `data.audio.FEATURE_SETS`; `emo_large_conf` openSMILE's emo_large.conf, for the set of that name;
-    `jobs` processes for the extraction, None for all cores; `scheduler` a Dask cluster's HOST:PORT instead; `progress`
-    whether to show a bar; `overwrite` whether the file may be there already; `without_audio` "keep" or "skip", None
-    for what the corpus usually does.
+    `audio` is one of `data.audio.FEATURE_SETS`, or an encoder; `text_encoder` reads the transcripts, None for none;
+    `emo_large_conf` is openSMILE's emo_large.conf, for the set of that name; `jobs` processes for the audio, None for
+    all cores; `scheduler` a Dask cluster's HOST:PORT instead; `progress` whether to show a bar; `overwrite` whether the
+    file may be there already; `without_audio` "keep" or "skip", None for what the corpus usually does.
     """
 
-    audio: str = "egemaps_lld"
+    audio: str | AudioEncoder = "egemaps_lld"
+    text_encoder: TextEncoder | None = None
     emo_large_conf: Path | None = None
     jobs: int | None = None
     scheduler: str | None = None
@@ -73,7 +76,7 @@ def prepare(source, out, options=Options()):
     kept, vectors = _settle_audio(source, timed, results, options, notes)
     corpus = corpus_of(source, kept, options.audio, audio_names, vectors)
     found = find_numbers(corpus)
-    write_corpus(out, corpus)
+    _write(out, corpus, options)
     failed = {sound.path for sound, result in results.items() if result.failure}
     if failed:
         print(
@@ -112,8 +115,9 @@ def _extract(source, cache, options):
     sounds = [utterance.sound for utterance in source.utterances if utterance.sound is not None]
     if any(needs_ffmpeg(sound.path) for sound in sounds):
         ffmpeg()  # refuses to begin where it is not installed
+    jobs = options.jobs or getattr(options.audio, "jobs", None)
     return extract_files(
-        sounds, options.audio, cache, options.emo_large_conf, options.jobs, options.progress, options.scheduler
+        sounds, options.audio, cache, options.emo_large_conf, jobs, options.progress, options.scheduler
     )
 
 
@@ -123,31 +127,31 @@ def _compared_with_sound(source, results, notes):
     Times that are far from the sound become a note.
 
     Raises:
-        InputError: they are a thousand times too long, or nearly, in most of the utterances.
+        InputError: most of them are so long that they must be milliseconds.
     """
     timed, ratios = [], []
-    for one in source.utterances:
-        result = results.get(one.sound)
-        file_s = result and result.file_s
-        if file_s:
-            cut = one.sound.start_s is not None
-            if one.end_s == one.start_s:
-                one = replace(one, end_s=one.start_s + file_s)
-            said_s = one.end_s if cut else one.end_s - one.start_s
-            ratios.append((said_s / file_s, one, said_s, file_s))
-            if not cut and abs(said_s - file_s) > max(_ROUNDED_S, file_s / 2):
+    for one, following in zip(source.utterances, [*source.utterances[1:], None], strict=True):
+        file_s = getattr(results.get(one.sound), "file_s", None)
+        said_s = one.end_s - one.start_s
+        if not said_s and following and following.dialog_id == one.dialog_id:
+            ratios.append(((following.start_s - one.start_s) / (file_s or _USUAL_S), one))
+        elif said_s:
+            cut = file_s and one.sound.start_s is not None
+            ratios.append(((one.end_s if cut else said_s) / (file_s or _USUAL_S), one))
+            if file_s and not cut and abs(said_s - file_s) > max(_ROUNDED_S, file_s / 2):
                 sentence = (
                     "its times and the length of its sound differ by more than half; wrong times, another file, or a "
                     "whole dialog's recording that no other row names"
                 )
                 notes.setdefault(sentence, []).append(f"{one.utterance_id} ({said_s:.6g} s, sound {file_s:.6g} s)")
-        timed.append(one)
+        timed.append(one if said_s or not file_s else replace(one, end_s=one.start_s + file_s))
     ratios.sort(key=lambda ratio: ratio[0])
-    if ratios and ratios[len(ratios) // 2][0] > _MILLISECONDS:
-        _, one, said_s, file_s = ratios[len(ratios) // 2]
+    ratio, one = ratios[len(ratios) // 2] if ratios else (0, None)
+    if ratio > _MILLISECONDS:
         raise InputError(
-            f"{source.path}: {one.utterance_id} takes, or ends at, {said_s:.6g} s by its times, and its sound has "
-            f"{file_s:.6g} s; most others are alike, so the times seem to be milliseconds: divide them by 1000"
+            f"{source.path}: {one.utterance_id}, {one.start_s:.6g} to {one.end_s:.6g} s, is {ratio:.0f} times as long "
+            "as its sound, or as people speak, and most others are alike: the times seem to be milliseconds; divide "
+            "them by 1000"
         )
     return timed
 
@@ -218,13 +222,44 @@ def _print_notes(notes, path):
         path.unlink(missing_ok=True)
 
 
-def corpus_of(source, utterances, audio_feature_set, audio_names, audio):
+def encode(path, out, options):
+    """Adds vectors of the transcripts to a corpus file that is there; all the rest stays as it is.
+
+    Args:
+        path: the corpus file.
+        out: the corpus file to write.
+        options: `Options` with a `text_encoder`.
+
+    Raises:
+        InputError: see `check_out`, `data.corpus.read_corpus` and `data.encoders.TextEncoder.encode`.
+    """
+    check_out(out, options.overwrite)
+    corpus = read_corpus(path)
+    _write(out, corpus, options)
+    print(f"{out}: {len(corpus)} utterances of {corpus.name}")
+
+
+def _write(out, corpus, options):
+    """Writes the corpus file, with vectors of the transcripts if an encoder shall make them."""
+    if options.text_encoder is None:
+        write_corpus(out, corpus)
+        return
+    encoder, texts, cache = options.text_encoder, corpus.transcript.tolist(), Path(f"{out}.text")
+    vectors = encoder.encode(texts, cache, options.progress)
+    write_corpus(out, replace(corpus, text=vectors, text_encoder=encoder.identity))
+    cache.unlink(missing_ok=True)
+    if num_cut := encoder.num_cut(texts):
+        print(f"note: {num_cut} transcripts are longer than the encoder reads; their ends are not in the vectors")
+    print(f"{vectors.shape[1]} numbers for the words of each utterance, from {encoder.identity.name}")
+
+
+def corpus_of(source, utterances, feature_set, audio_names, audio):
     """The corpus of a source.
 
     Args:
         source: `data.utterance.Source`.
         utterances: N of its utterances.
-        audio_feature_set: the feature set's name.
+        feature_set: its audio, as of `Options.audio`.
         audio_names: its A column names.
         audio: N vectors (A,).
 
@@ -238,7 +273,8 @@ def corpus_of(source, utterances, audio_feature_set, audio_names, audio):
     return Corpus(
         name=source.name,
         emotions=tuple(source.emotions),
-        audio_feature_set=audio_feature_set,
+        audio_feature_set=str(feature_set),
+        audio_encoder=getattr(feature_set, "identity", None),
         audio_names=tuple(audio_names),
         utterance_id=column("utterance_id", object),
         dialog_id=column("dialog_id", object),

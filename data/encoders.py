@@ -196,6 +196,11 @@ class AudioEncoder(_Encoder):
         """The name of the feature set."""
         return f"encoder:{self.identity.name}"
 
+    @property
+    def jobs(self):
+        """The processes to use where nothing else is said: one for a CUDA card, else None."""
+        return 1 if self._model.model.device.type == "cuda" else None
+
     def extract(self, signal):
         """The vector of one utterance.
 

@@ -24,7 +24,7 @@ from data.sound import ffmpeg_version, needs_ffmpeg, opened
 from data.workers import parallel
 from storage.files import InputError, sha256
 
-_ONE_AT_A_TIME = threading.Lock()  # openSMILE, where a Dask worker has several threads
+ONE_AT_A_TIME = threading.Lock()  # openSMILE, where a Dask worker has several threads
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def extract_files(sounds, feature_set, cache, emo_large_conf=None, jobs=None, pr
 
     Args:
         sounds: `data.utterance.Sound`s.
-        feature_set: one of `data.audio.FEATURE_SETS`, not "none".
+        feature_set: one of `data.audio.FEATURE_SETS`, not "none", or a `data.encoders.AudioEncoder`.
         cache: path of the cache file; made if missing, gone on with if there.
         emo_large_conf: the user's emo_large.conf, for that set.
         jobs: processes; None takes all cores.
@@ -73,7 +73,7 @@ def extract_files(sounds, feature_set, cache, emo_large_conf=None, jobs=None, pr
             if pending := [sound for sound in pending if sound not in results]:
                 tasks.append(joblib.delayed(_extract_file)(path, pending, feature_set, config, settings))
         bar = tqdm(
-            desc=feature_set,
+            desc=str(feature_set),
             total=sum(map(len, of_file.values())),
             initial=len(results),
             unit=" utterances",
@@ -99,7 +99,7 @@ def _extract_file(path, sounds, feature_set, config, settings):
             for sound in sounds:
                 try:
                     samples, note = recording.signal(sound.start_s, sound.end_s, sound.channel)
-                    with interrupts_held(), _ONE_AT_A_TIME:
+                    with interrupts_held(), ONE_AT_A_TIME:
                         result = Extracted(extract(samples, feature_set, config), note, file_s)
                 except InputError as error:
                     result = Extracted(None, None, file_s, str(error))

@@ -4,9 +4,11 @@
     python -m data.prepare meld --release MELD.Raw --out meld.h5
     python -m data.prepare table --table mine.csv --out mine.h5          # your own corpus: data/README.md
     python -m data.prepare sample --out sample.h5
+    python -m data.prepare encode --corpus iemocap.h5 --text-encoder all-MiniLM-L6-v2 --out iemocap-minilm.h5
 
 An interrupted command goes on where it stopped when it is given again: finished utterances lie in a cache beside the
-output (`<out>.features.jsonl`), which is removed once the output is written without a failed file.
+output (`<out>.features.jsonl`; `<out>.text` of a text encoder), which is removed once the output is written without a
+failed file. docs/encoders.md says more of encoders.
 """
 
 import argparse
@@ -14,7 +16,10 @@ import dataclasses
 from pathlib import Path
 
 from data.audio import FEATURE_SETS
+from storage.files import InputError
 from surroundings import run_program
+
+_ENCODER = "encoder:"  # what follows is where it is
 
 
 def _positive(text):
@@ -24,16 +29,38 @@ def _positive(text):
     return number
 
 
+def _feature_set(text):
+    if text not in FEATURE_SETS and not text.startswith(_ENCODER):
+        raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(FEATURE_SETS)}, {_ENCODER}PATH_OR_NAME")
+    return text
+
+
 def _parser():
     parser = argparse.ArgumentParser(prog="python -m data.prepare", description="Prepares a corpus file for training.")
     corpora = parser.add_subparsers(dest="corpus", required=True, metavar="corpus")
-    common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--out", required=True, type=Path, metavar="FILE", help="the corpus file to write (HDF5)")
+    output = argparse.ArgumentParser(add_help=False)
+    output.add_argument("--out", required=True, type=Path, metavar="FILE", help="the corpus file to write (HDF5)")
+    output.add_argument("--overwrite", action="store_true", help="replace an existing FILE")
+    output.add_argument(
+        "--text-encoder",
+        metavar="PATH_OR_NAME",
+        help="keep vectors of the transcripts too: a model's folder, or its name on the Hugging Face Hub",
+    )
+    output.add_argument(
+        "--layers", nargs="+", type=int, metavar="N", help="of the encoders; 0: the embedding, -1: the last (default)"
+    )
+    output.add_argument(
+        "--pooling", choices=("mean", "mean-std"), help="of the layers (default: mean of words, mean-std of sound)"
+    )
+    output.add_argument("--download", action="store_true", help="get encoders that are not here from the network")
+    common = argparse.ArgumentParser(add_help=False, parents=[output])
     common.add_argument(
         "--audio",
-        choices=FEATURE_SETS,
+        type=_feature_set,
         default="egemaps_lld",
-        help="feature set: egemaps_lld, 46 columns; emo_large, the paper's 6552 (default: %(default)s)",
+        metavar="SET",
+        help="egemaps_lld, 46 columns; emo_large, the paper's 6552; none; or encoder:PATH_OR_NAME, a wav2vec 2.0, "
+        "HuBERT, WavLM or Whisper (default: %(default)s)",
     )
     common.add_argument("--emo-large-conf", type=Path, metavar="PATH", help="openSMILE's config/misc/emo_large.conf")
     common.add_argument(
@@ -44,7 +71,6 @@ def _parser():
         metavar="HOST:PORT",
         help="let the workers of a Dask cluster do it; all machines see this project and all files at the same path",
     )
-    common.add_argument("--overwrite", action="store_true", help="replace an existing FILE")
     iemocap = corpora.add_parser("iemocap", parents=[common], help="the IEMOCAP release")
     iemocap.add_argument(
         "--release", required=True, type=Path, metavar="DIR", help="IEMOCAP_full_release or the folder that holds it"
@@ -72,7 +98,23 @@ def _parser():
     )
     sample = corpora.add_parser("sample", parents=[common], help="a made-up miniature, no corpus needed")
     sample.add_argument("--release-out", type=Path, metavar="DIR", help="keep the made-up release in DIR")
+    encode = corpora.add_parser("encode", parents=[output], help="add vectors of words to a corpus file")
+    encode.add_argument("--corpus", required=True, type=Path, metavar="FILE", dest="corpus_file", help="of any corpus")
     return parser
+
+
+def _encoders(given, audio):
+    """{field of `data.build.Options`: encoder} of those that are asked for."""
+    from data import encoders
+
+    how, found = {"layers": given.layers or (-1,), "pooling": given.pooling, "download": given.download}, {}
+    if audio.startswith(_ENCODER):
+        found["audio"] = encoders.AudioEncoder.load(audio.removeprefix(_ENCODER), **how)
+    if given.text_encoder:
+        found["text_encoder"] = encoders.TextEncoder.load(given.text_encoder, **how)
+    if not found and (given.layers or given.pooling or given.download or given.corpus == "encode"):
+        raise InputError("which encoder? give --text-encoder, or --audio encoder:PATH_OR_NAME")
+    return found
 
 
 def main(arguments=None):
@@ -81,9 +123,14 @@ def main(arguments=None):
     from data import build, iemocap, meld, table  # what they import takes seconds, and --help needs none
 
     asked = {f.name: getattr(given, f.name, None) for f in dataclasses.fields(build.Options)}
-    options = build.Options(**{name: value for name, value in asked.items() if value is not None})
+    audio = getattr(given, "audio", "none")
     build.check_out(given.out, given.overwrite)
-    with_sound = given.audio != "none"
+    asked |= _encoders(given, audio)
+    options = build.Options(**{name: value for name, value in asked.items() if value is not None})
+    with_sound = audio != "none"
+    if given.corpus == "encode":
+        build.encode(given.corpus_file, given.out, options)
+        return
     if given.corpus == "sample":
         build.prepare_sample(given.out, options, given.release_out)
         return

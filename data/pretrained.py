@@ -141,6 +141,9 @@ def loaded(folder, of_sound):
     try:
         config = transformers.AutoConfig.from_pretrained(folder, **rules)
         _check_kind(folder, config.model_type, transformers.MODEL_MAPPING[type(config)].main_input_name, of_sound)
+        # Without a file, some tokenizers are made of nothing, and know no word.
+        if not of_sound and not any(any(Path(folder).glob(name)) for name in ("tokenizer.json", "vocab.*", "*.model")):
+            raise InputError(f"{folder}: the tokenizer is missing (tokenizer.json)")
         reader_class = transformers.AutoFeatureExtractor if of_sound else transformers.AutoTokenizer
         reader = reader_class.from_pretrained(folder, **rules)
         model, found = transformers.AutoModel.from_pretrained(
@@ -149,6 +152,8 @@ def loaded(folder, of_sound):
     except InputError:
         raise
     except Exception as error:  # transformers raises many types on what is no model
+        if "custom code" in str(error):
+            raise InputError(f"{folder}: needs code of its own, and no code of a model's folder is run") from error
         raise InputError(f"{folder}: no model that transformers can load ({one_line(error)})") from error
     missing = sorted(name for name in found["missing_keys"] if not name.startswith(_UNUSED_WEIGHTS))
     if missing:
