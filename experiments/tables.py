@@ -67,7 +67,7 @@ def gather(folders, into):
     from experiments.catalogue import EXPERIMENTS
     from experiments.markdown import around, rendered, write_between
 
-    known = [name for one in EXPERIMENTS for name in (one, f"{one}-rates")]
+    known = [name for one in EXPERIMENTS for name in (one, f"{one}-rates")] + ["damage"]
     found = {}
     for name in known:
         path = next((folder / f"{name}.md" for folder in folders if (folder / f"{name}.md").exists()), None)

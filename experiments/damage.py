@@ -1,0 +1,123 @@
+"""What recognised speech, and a missing modality, cost a causal run: the test session with damaged input.
+
+Of the words of each test utterance a share is wrong: each such word is deleted, exchanged for another word of the
+training, or has one put behind it, with equal chance. Every share is drawn several times. Besides, all words or all
+sound of the test session are taken away.
+
+    python -m experiments.damage runs/causal-seed0 runs/causal-seed1 --corpus iemocap.h5 --out runs/damage
+"""
+
+import argparse
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+
+from storage.files import InputError, made_folder, write_text
+from storage.runs import read_run
+from surroundings import check_backend, run_program
+
+SHARES, NUM_DRAWS = (0.05, 0.1, 0.2, 0.3), 5
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Score causal runs on test words that are wrong, or not there.")
+    parser.add_argument("runs", type=Path, nargs="+", help="finished runs of one system, a seed each")
+    parser.add_argument("--corpus", type=Path, required=True, help="corpus file of the runs")
+    parser.add_argument("--text-encoder", help="where the encoder of the runs is (default: in the user's cache)")
+    parser.add_argument("--out", type=Path, required=True, help="folder for damage.md and damage.csv")
+    arguments = parser.parse_args()
+    check_backend()
+    write_damage(arguments.runs, arguments.corpus, arguments.text_encoder, arguments.out)
+    print(f"written to {arguments.out}: damage.md, damage.csv")
+
+
+def write_damage(run_folders, corpus_path, text_encoder, out):
+    """Writes damage.md and damage.csv.
+
+    Raises:
+        InputError: a run is not finished, needs what is not there, or does not know utterances without sound.
+    """
+    # The framework takes seconds, and --help needs none.
+    from checkpoint import load_checkpoint
+    from data.text import tokenize
+    from experiments.intervals import dialog_draws, recognition, rows_of, write_rows
+    from experiments.markdown import rendered, scores_table
+    from scoring.evaluation import task_of
+
+    answers = {}
+    for folder in run_folders:
+        recogniser = load_checkpoint(folder, text_encoder=text_encoder)
+        if not recogniser.bears_silence:
+            raise InputError(f"{folder}: this system always needs words and sound")
+        task = task_of(recogniser, corpus_path)
+        words = sorted({word for line in task.corpus.transcript[task.split["train"]] for word in tokenize(line)})
+        for name, predictions in damaged_answers(recogniser, task.corpus, task.test, words).items():
+            answers.setdefault(name, []).extend(predictions)
+        print(f"{folder}: done", flush=True)
+    draws = dialog_draws(task.corpus.dialog_id[task.test])
+    scored = [recognition(name, (), task, predictions, draws, "answers") for name, predictions in answers.items()]
+    rows = rows_of(scored, "answers", "as transcribed")
+    text = rendered(
+        "damage", runs=[read_run(folder) for folder in run_folders], scores=scores_table(rows), num_draws=NUM_DRAWS
+    )
+    write_text(made_folder(out) / "damage.md", text)
+    write_rows(out / "damage.csv", rows)
+
+
+def damaged_answers(recogniser, corpus, test, words):
+    """The answers of a recogniser on damaged input.
+
+    Args:
+        recogniser: `systems.base.Recogniser` that bears silence.
+        corpus: `data.corpus.Corpus`.
+        test: rows of the n test utterances.
+        words: of the training, that stand for others.
+
+    Returns:
+        {name: list of (n, C), one for each draw}.
+    """
+
+    def answers(**changes):
+        # Vectors of an encoder are of the words as transcribed.
+        changed = dataclasses.replace(
+            corpus, **({"text": None, "text_encoder": None} if "transcript" in changes else {})
+        )
+        changed = dataclasses.replace(changed, **changes)
+        return list(recogniser.predict_corpus(changed, test).values())[-1]
+
+    found = {"as transcribed": [list(recogniser.predict_corpus(corpus, test).values())[-1]]}
+    for share in SHARES:
+        found[f"{share:.0%} of the words wrong"] = [
+            answers(
+                transcript=damaged(corpus.transcript, share, words, np.random.default_rng([seed, int(1000 * share)]))
+            )
+            for seed in range(NUM_DRAWS)
+        ]
+    found["words alone"] = [answers(audio=np.full_like(corpus.audio, np.nan))]
+    found["sound alone"] = [answers(transcript=np.full(len(corpus), "", object))]
+    return found
+
+
+def damaged(transcripts, share, words, order):
+    """The transcripts, of whose words about a share is deleted, exchanged or followed by another word.
+
+    Args:
+        transcripts: N texts.
+        share: from 0 to 1.
+        words: that stand for others.
+        order: numpy random generator.
+    """
+    lines = []
+    for transcript in transcripts:
+        line = []
+        for word in transcript.split():
+            wrong, other = order.random() < share, str(order.choice(words))
+            kind = order.integers(3) if wrong else -1  # deleted, exchanged, inserted
+            line += {-1: [word], 0: [], 1: [other], 2: [word, other]}[int(kind)]
+        lines.append(" ".join(line))
+    return np.array(lines, object)
+
+
+if __name__ == "__main__":
+    run_program(main, "interrupted; the same command begins again")
