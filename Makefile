@@ -38,6 +38,7 @@ lock: .venv/ready-dev  ## pyproject.toml's requirements into lock files; UPGRADE
 	$(COMPILE) --extra cpu --extra cluster -c requirements.txt -o requirements-cluster.txt
 	$(COMPILE) --extra cpu --extra cluster --extra dev -c requirements-cluster.txt -o requirements-dev.txt
 	$(COMPILE) --extra gpu -c requirements.txt -o requirements-gpu.txt
+	$(COMPILE) --extra encoders -c requirements.txt -o requirements-encoders.txt
 
 .venv/ready: requirements.txt
 	@$(PYTHON) -c "import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v <= (3, 13) else \

@@ -14,6 +14,7 @@ LOCKS = {
     "requirements-cluster.txt": ("cpu", "cluster"),
     "requirements-dev.txt": ("cpu", "cluster", "dev"),
     "requirements-gpu.txt": ("gpu",),
+    "requirements-encoders.txt": ("encoders",),  # beside the main one, or the one of a CUDA card
 }
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
@@ -33,7 +34,8 @@ def test_a_lock_pins_every_package_as_pyproject_asks_and_names_no_place(lock):
     for need in asked:
         name, version = need.lower().split("==")
         assert pins[name.split("[")[0]] == version
-    assert ("tensorflow" in pins) != ("tensorflow-cpu" in pins)
+    assert ("tensorflow" in pins) + ("tensorflow-cpu" in pins) == (lock != "requirements-encoders.txt")
+    assert "torch" not in pins or not any(name.startswith(("cuda", "nvidia")) for name in pins)  # gigabytes
     main = (ROOT / "requirements.txt").read_text()
     assert all(f"{name}=={pins[name]} " in main for name in re.findall("^[a-z0-9-]+", main, re.M) if name in pins)
 
