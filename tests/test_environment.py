@@ -24,7 +24,7 @@ def test_a_lock_pins_every_package_as_pyproject_asks_and_names_no_place(lock):
     pins = {}
     for line in (ROOT / lock).read_text().splitlines():
         if not line.startswith("#"):
-            name, version = re.fullmatch(r"([a-z0-9-]+)==([\w.]+)(?: ; [\w.<>=!' ]+)?", line).groups()
+            name, version = re.fullmatch(r"([a-z0-9-]+)==([\w.]+)(?: ; [\w.<>=!'() ]+)?", line).groups()
             pins.setdefault(name, version)
             assert pins[name] == version  # the same for every Python
     project = PYPROJECT["project"]
