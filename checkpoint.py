@@ -11,6 +11,8 @@ names, shapes and types are checked.
 import shlex
 from pathlib import Path
 
+import opensmile  # noqa: F401 (before the framework, so that a user can extract features: data.audio._opensmile)
+
 import surroundings  # noqa: F401 (before the framework)
 from storage.files import InputError
 from storage.runs import check_files, read_run

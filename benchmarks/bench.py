@@ -66,7 +66,7 @@ def bench(parts, out):
         write_json(path, known)
     write_text(out / "RESULTS.md", page(known))
     if out == HERE:
-        write_between(HERE.parent / "README.md", BEGIN, f"{machine(known)}\n\n{main_table(known)}")
+        write_between(HERE.parent / "docs" / "speed.md", BEGIN, f"{machine(known)}\n\n{main_table(known)}")
     print(f"written to {out / 'RESULTS.md'}")
 
 
