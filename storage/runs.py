@@ -42,6 +42,22 @@ class EncoderFiles(_Part):
     pooling: Literal["mean", "mean-std"]
     sha256: str
 
+    def check(self, found, what):
+        """Refuses vectors of other weights, layers or pooling; what the encoder's folder is called makes no difference.
+
+        Args:
+            found: the `EncoderFiles` of the vectors.
+            what: begins the error.
+
+        Raises:
+            InputError: says what made the vectors.
+        """
+        if (found.layers, found.pooling, found.sha256) != (self.layers, self.pooling, self.sha256):
+            wanted, other = (
+                f"{one.name} {one.sha256[:8]}, layers {one.layers}, {one.pooling}" for one in (self, found)
+            )
+            raise InputError(f"{what} of the encoder {other}; the run was trained on {wanted}")
+
 
 class CorpusFile(_Part):
     """The corpus file that a run was trained on, and the encoders of its arrays."""

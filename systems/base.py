@@ -291,7 +291,9 @@ class Recogniser:
             raise InputError(f"{path}: emotions {list(corpus.emotions)} are not the run's {list(self.emotions)}")
         trained = self.run.corpus
         wanted = (trained.audio_feature_set, trained.num_audio_features)
-        if self.audio_names and (corpus.audio_feature_set, len(corpus.audio_names)) != wanted:
+        if self.audio_names and trained.audio_encoder and corpus.audio_encoder:
+            trained.audio_encoder.check(corpus.audio_encoder, f"{path}: sound")
+        elif self.audio_names and (corpus.audio_feature_set, len(corpus.audio_names)) != wanted:
             raise InputError(
                 f"{path}: audio features {corpus.audio_feature_set} ({len(corpus.audio_names)} columns), the run was "
                 f"trained on {wanted[0]} ({wanted[1]}); prepare the corpus with '--audio {wanted[0]}'"

@@ -226,12 +226,8 @@ class CausalRecogniser(Recogniser):
 
     def check_fits(self, corpus, path):
         super().check_fits(corpus, path)
-        wanted, found = self.read.encoded and self.read.encoded.identity, corpus.text_encoder
-        if wanted and found not in (None, wanted):
-            raise InputError(
-                f"{path}: words of the encoder {found.name} {found.sha256[:8]}, layers {found.layers}; the run was "
-                f"trained on {wanted.name} {wanted.sha256[:8]}, layers {wanted.layers}"
-            )
+        if self.read.encoded and corpus.text_encoder:
+            self.read.encoded.identity.check(corpus.text_encoder, f"{path}: words")
 
     def inputs(self, utterances, dialogs):
         """{input name: (N, ...)} of the networks, from utterances and the slices of `seen_dialogs`."""

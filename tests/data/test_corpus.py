@@ -104,6 +104,15 @@ def test_an_encoder_that_is_not_said_is_refused(path, name, value, message):
     refused(path, message)
 
 
+def test_vectors_of_another_encoder_are_refused_whatever_its_name():
+    ENCODER.check(ENCODER.model_copy(update={"name": "the same elsewhere"}), "x.h5: words")
+    for change in ({"sha256": "1" * 64}, {"layers": (3,)}, {"pooling": "mean"}):
+        with pytest.raises(
+            InputError, match=r"^x.h5: words of the encoder some/encoder .*; the run was trained on some/"
+        ):
+            ENCODER.check(ENCODER.model_copy(update=change), "x.h5: words")
+
+
 def test_rows_of_dialogs():
     corpus = small_corpus()
     assert dialog_slices(corpus.dialog_id) == {"a": slice(0, 2), "b": slice(2, 3)}
