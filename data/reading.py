@@ -214,12 +214,11 @@ def _cells_of_spreadsheet(path):
     import pandas  # noqa: PLC0415 (takes half a second, and most tables are text)
 
     try:
-        with pandas.ExcelFile(path) as book:
-            frame = book.parse(0, header=None, dtype=str, na_filter=False)
-            names = book.sheet_names
+        sheets = pandas.read_excel(path, sheet_name=None, header=None, dtype=str, na_filter=False)
     except ImportError as error:
         raise InputError(f"{path}: {error.name or error} is needed to read it; or save it as CSV in UTF-8") from error
     except Exception as error:  # each of its engines has errors of its own
         raise InputError(f"{path}: not a readable spreadsheet ({str(error)[:200]}); save it as CSV in UTF-8") from error
-    notes = [f"{len(names)} sheets; the first, {names[0]!r}, is read"] if len(names) > 1 else []
+    name, frame = next(iter(sheets.items()))
+    notes = [f"{len(sheets)} sheets; the first, {name!r}, is read"] if len(sheets) > 1 else []
     return [(number, list(map(str, cells))) for number, cells in enumerate(frame.to_numpy().tolist(), 1)], notes

@@ -111,11 +111,11 @@ def opened(path, channels_apart=False):
             raise InputError(
                 f"{path}: sample rate {file.samplerate} Hz is no speech recording's; the header is damaged"
             )
-        if not file.seekable():  # a telephone's GSM, which is decoded from its beginning alone
+        if not file.seekable() or file.format == "MP3":  # GSM, too, is decoded right from its beginning alone
             wav = os.fsencode(Path(folder) / "unrolled.wav")
             with soundfile.SoundFile(wav, "w", file.samplerate, file.channels, "PCM_16", format="WAV") as whole:
-                while len(block := file.read(1 << 16, dtype="int16")):
-                    whole.write(block)
+                while len(block := file.read(1 << 16, dtype="float32", always_2d=True)):
+                    whole.write(np.clip(block, -1, _FULL_SCALE))
             file = stack.enter_context(soundfile.SoundFile(wav))
         yield Recording(path, file, notes)
 

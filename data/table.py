@@ -114,9 +114,9 @@ def _count_emotions(path, rows, tags, asked):
     ]
     counts, first = Counter(name for name, _ in cells), {}
 
-    def refuse(name, what):
+    def refuse(name, what, show=repr):
         more = f" (and {counts[name] - 1} more)" if counts[name] > 1 else ""
-        raise InputError(f"{path}, {next(place for one, place in cells if one == name)}{more}: {name!a:.60} {what}")
+        raise InputError(f"{path}, {next(place for one, place in cells if one == name)}{more}: {show(name):.60} {what}")
 
     for name in counts:
         if asked is not None:
@@ -131,7 +131,9 @@ def _count_emotions(path, rows, tags, asked):
             key = "".join(one for one in letters if one.isalnum() or unicodedata.category(one)[0] == "M") or name
             other = first.setdefault(key, name)
             if other != name:
-                refuse(name, f"and {other!a:.60} look like one emotion, written in two ways; write it in one")
+                # What makes the difference may not be visible.
+                show = ascii if len({_clean(name), _clean(other)}) == 1 else repr
+                refuse(name, f"and {show(other):.60} look like one emotion, written in two ways; write it in one", show)
     return counts
 
 
@@ -168,7 +170,7 @@ def _sounds(places, folder, rows):
 
 def _utterance(place, row, votes, sound, emotions):
     """The record of one row; `place` names its line."""
-    names = {name: _INVISIBLE.sub("", unicodedata.normalize("NFC", row[name])) for name in _NEEDED[:2] + ("speaker",)}
+    names = {name: _clean(row[name]) for name in _NEEDED[:2] + ("speaker",)}
     for name, value in names.items():
         if not value:
             raise InputError(f"{place}: no {name}")
@@ -197,6 +199,11 @@ def _utterance(place, row, votes, sound, emotions):
         votes_self=_count(votes, "self", emotions),
         sound=sound,
     )
+
+
+def _clean(name):
+    """A name in its composed form, without characters that nobody sees."""
+    return _INVISIBLE.sub("", unicodedata.normalize("NFC", name))
 
 
 def _time(place, row, name):

@@ -269,11 +269,13 @@ def test_any_header_gives_a_sound_signal_or_a_named_error(tmp_path_factory, tail
     header = bytearray(HEADER)
     header[position] = value
     path.write_bytes(bytes(header[:kept]) + tail)
-    try:
-        signal, _ = read_sound(path)
-    except InputError as error:
-        assert str(error).startswith(str(path))
-        return
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("data.sound.shutil.which", lambda name: None)  # ffmpeg's start takes longer than all of this
+        try:
+            signal, _ = read_sound(path)
+        except InputError as error:
+            assert str(error).startswith(str(path))
+            return
     assert signal.ndim == 1 and len(signal) > 0
     assert np.isfinite(signal).all() and signal.min() >= -1 and signal.max() < 1
 

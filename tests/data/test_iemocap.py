@@ -197,6 +197,34 @@ def test_a_release_that_is_not_whole_is_an_error(tmp_path, lost, message):
     assert "\n" not in str(caught.value)
 
 
+def test_a_dialog_that_is_there_in_part_is_an_error(tmp_path):
+    """One of several dialogs of a session: the others would hide that it is missing."""
+    release = write_tiny_release(tmp_path)
+    dialog = "Ses03F_impro01"
+    write_dialog(release, DIALOG, HEADER + block(FIRST), f"{FIRST} [001.0000-002.5000]: Yes.\n", [FIRST])
+    ratings = release / f"Session3/dialog/EmoEvaluation/{dialog}.txt"
+    ratings.rename(ratings.with_suffix(".TXT"))  # as some old file systems have it
+    with pytest.raises(InputError, match=f"{dialog}.txt: ratings missing; {dialog}.TXT is there: rename it"):
+        read_release(release)
+    ratings.with_suffix(".TXT").unlink()
+    for with_wavs in (True, False):
+        with pytest.raises(InputError, match=f"{dialog}.txt: ratings missing; the release is not whole"):
+            read_release(release, with_wavs)
+    (release / f"Session3/dialog/transcriptions/{dialog}.txt").unlink()
+    with pytest.raises(InputError, match=f"{dialog}.txt: ratings missing"):
+        read_release(release)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_byte_order_mark_loses_no_record(tmp_path, encoding):
+    """As an editor leaves it that has saved the files again."""
+    release = write_tiny_release(tmp_path)
+    plain = read_release(release)
+    for path in release.glob("Session*/dialog/*/*.txt"):
+        path.write_bytes(path.read_text().removeprefix(HEADER).encode(encoding))
+    assert read_release(release) == plain
+
+
 def test_a_folder_that_is_no_release_is_an_error(tmp_path):
     with pytest.raises(InputError, match="no such folder"):
         read_release(tmp_path / "nowhere")

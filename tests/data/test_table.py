@@ -26,6 +26,7 @@ ROWS = [
     ["d1", "u4", "0", "1", "Bo", "Hm", "u4.wav", "dev", "calm", "calm", "joy"],
     ["d3", "u5", "0", "1", "Bo", "Oh", "u5.wav", "test", "calm", "joy", "joy"],
 ]
+ODD = 'dialog,utenc"\n\r\x92vote:;\t|=\0\ufeff.1e-\u0301\u200b'
 QUIET = Options(jobs=1, progress=False)
 
 
@@ -60,6 +61,8 @@ def test_rows_become_utterances(tmp_path):
         ("split", "valid", "line 2: split 'valid' is none of train, dev, test"),
         ("split", "test", "line 3: dialog d2 has another split or session than in line 2"),
         ("speaker", " ", "line 2: no speaker"),
+        ("speaker", "A\nB", r"line 3: speaker 'A\\nB' holds a line end or another control character"),
+        ("utterance", "\0", "line 2: a NUL character"),
     ],
 )
 def test_mistakes_name_the_line(tmp_path, column, value, message):
@@ -103,8 +106,85 @@ def test_other_broken_tables(tmp_path):
             read_table(path)
 
 
+def table_of_votes(folder, *votes):
+    """A table with these cells in the column vote:A, then two of calm and joy, so that there are two emotions."""
+    rows = [[f"d{i}", f"u{i}", i, 1 + i, "S", "hi", "", "train", vote, "", ""] for i, vote in enumerate(votes)]
+    return write_table(
+        folder / "mine.csv", [*rows, *(["d", v, 0, 1, "S", "hi", "", "dev", v, "", ""] for v in ("calm", "joy"))]
+    )
+
+
+def test_what_stands_for_no_vote_is_none(tmp_path):
+    votes = ("", "nan", "NaN", "None", "N/A", "#N/A", "NULL", "<NA>", "-", "calm;nan", " ; ", "[]")
+    source = read_table(table_of_votes(tmp_path, *votes))
+    assert source.emotions == ("calm", "joy") and "votes: calm 2, joy 1" in source.notes
+    assert "11 utterances without any vote: they are context, and neither trained on nor scored" in source.notes
+    assert read_table(table_of_votes(tmp_path, "None"), ("calm", "joy", "None")).utterances[0].votes_external == (
+        0,
+        0,
+        1,
+    )
+
+
+@pytest.mark.parametrize(
+    ("votes", "message"),
+    [
+        (("calm|tense",), "line 2, vote:A: 'calm|tense' looks like several emotions; put ';' between them"),
+        (("calm, tense",), "looks like several emotions"),
+        (('["calm"]',), "looks like several emotions"),
+        (('{"choices": ["calm", "joy"]}',), "looks like several emotions"),
+        (("calm/tense",), "looks like several emotions"),
+        (("0.0", "0.0", "calm"), r"line 2, vote:A \(and 1 more\): '0.0' is a number; write the emotion's name"),
+        (("3",), "'3' is a number"),
+        (("Calm",), "'calm' and 'Calm' look like one emotion, written in two ways"),
+        (("ca\u200blm",), r"'calm' and 'ca\\u200blm' look like one emotion"),
+        (("gêne", "ge\u0302ne"), r"'ge\\u0302ne' and 'g\\xeane' look like one emotion"),
+        (("ｃａｌｍ",), "look like one emotion"),
+        (("so-so", "so so"), "look like one emotion"),
+    ],
+)
+def test_votes_that_are_no_emotions_are_refused_with_their_rows(tmp_path, votes, message):
+    with pytest.raises(InputError, match=message) as caught:
+        read_table(table_of_votes(tmp_path, *votes))
+    assert str(caught.value).startswith(f"{tmp_path / 'mine.csv'}, line ")
+    asked = tuple(dict.fromkeys([*votes, "calm", "joy"]))
+    if ";" not in "".join(votes):
+        assert read_table(tmp_path / "mine.csv", asked).emotions == asked, "what is listed is meant"
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "found"),
+    [
+        ("start_s", "2.5000000000000004", ("start_s", 2.5000000000000004)),
+        ("start_s", "00:00:02.500", ("start_s", 2.5)),
+        ("split", "Train", ("split", "train")),
+        ("speaker", "Ann\u200b", ("speaker", "Ann")),
+        ("speaker", "Zoe\u0308", ("speaker", "Zo\u00eb")),
+    ],
+)
+def test_forms_that_programs_write(tmp_path, column, value, found):
+    first = list(ROWS[0])
+    first[HEADER.index(column)] = value
+    third = read_table(write_table(tmp_path / "mine.csv", [first, *ROWS[1:]])).utterances[2]
+    assert getattr(third, found[0]) == found[1]
+
+
+@pytest.mark.parametrize(
+    ("text", "number"), [("1", 1), ("1.0", 1), ("03", 3), ("99.", 99), ("100", None), ("1.5", None)]
+)
+def test_sessions_as_frames_write_them(tmp_path, text, number):
+    header = ["session" if name == "split" else name for name in HEADER]
+    place = HEADER.index("split")
+    write_table(tmp_path / "mine.csv", [[*row[:place], text, *row[place + 1 :]] for row in ROWS], header)
+    if number is None:
+        with pytest.raises(InputError, match=f"line 2: session '{text}' is no number from 0 to 99"):
+            read_table(tmp_path / "mine.csv")
+    else:
+        assert {one.session for one in read_table(tmp_path / "mine.csv").utterances} == {number}
+
+
 @pytest.mark.fuzz
-@given(st.binary(max_size=400) | st.text(alphabet='dialog,utenc"\n\r\x92vote:;', max_size=200).map(str.encode))
+@given(st.binary(max_size=400) | st.text(ODD, max_size=200).map(str.encode))
 def test_any_bytes_are_a_table_or_one_error(tmp_path_factory, content):
     path = tmp_path_factory.getbasetemp() / "fuzz.csv"
     header = ",".join(HEADER).encode() + b"\n"

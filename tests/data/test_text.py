@@ -1,6 +1,9 @@
 """Tokens, ids and GloVe vectors by hand, and GloVe files that are damaged or are of another width."""
 
+import gzip
+import io
 import re
+import zipfile
 
 import numpy as np
 import pytest
@@ -10,6 +13,16 @@ from hypothesis import strategies as st
 from data.corpus import read_corpus
 from data.text import build_vocabulary, read_glove, token_ids, tokenize, word_matrix
 from storage.files import InputError
+
+VECTORS = b"can 1 2 3\n. . . 4 5 6\nmail name@domain.com 0 0 0\nyes 7 8 9\n"  # 840B has words with spaces
+
+
+def zipped(files):
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as file:
+        for name, content in files.items():
+            file.writestr(name, content)
+    return archive.getvalue()
 
 
 def test_words_without_punctuation():
@@ -79,6 +92,14 @@ def test_glove_vectors_of_the_words_wanted(tmp_path):
     [
         (b"", "empty"),
         (b"can 1 2 3\nyes 1 2\n", "line 2: 2 numbers instead of 3"),
+        (b"can 1 2 3\nyes 1 2", "ends within line 2, so it is not whole; fetch it again"),
+        (b"can 1 2 3 4\nyes 1 2 3 4\n", "line 1: 4 numbers instead of 3; the network takes 3-d vectors"),
+        (b"2 300\ncan 1 2 3 4\n", "line 2: 4 numbers instead of 3"),
+        (b"2 3\ncan \x00\x01\xf0\xff", "line 2: not UTF-8 text; word vectors in word2vec's binary form"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "a pointer of Git LFS"),
+        (gzip.compress(b"can 1 2 3\n" * 9)[:-12], "the archive is damaged or cut off .*; fetch it again"),
+        (zipped({"glove.3d.txt": b"can 1 2 3\n"})[:60], "the archive is damaged or cut off .*; fetch it again"),
+        (zipped({"a.txt": b"can 1 2 3\n", "b.txt": b""}), "holds a.txt, b.txt; unpack it, and give the one of 3"),
         (b"can 1 2 3\nyes 1 2 x\n", "line 2: not a word and 3 numbers"),
         (b"can 1 2 3\nyes 1 2 nan\n", "line 2: not a word and 3 numbers"),
         (b"can 1 2 3\n\xff 1 2 3\n", "line 2: not UTF-8"),
@@ -94,6 +115,26 @@ def test_damaged_glove_files_are_named_with_their_line(tmp_path, content, messag
     with pytest.raises(InputError, match=message) as caught:
         read_glove(path, ["can", "yes"], dim=3)
     assert str(caught.value).startswith(str(path))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"11 3\n" + VECTORS,  # as word2vec and fastText begin
+        b"\xef\xbb\xbf" + VECTORS,
+        VECTORS.replace(b"\n", b" \r\n"),
+        gzip.compress(VECTORS),
+        zipped({"glove.6B.50d.txt": b"x 1 2\n", "glove.6B.3d.txt": VECTORS}),
+        zipped({"folder/": b"", "folder/vectors.txt": VECTORS}),
+    ],
+)
+def test_word_vectors_as_they_come(tmp_path, content):
+    path = tmp_path / "vectors"
+    path.write_bytes(content)
+    vectors = read_glove(path, ["can", "yes", ". . .", "at 1"], dim=3)
+    assert {word: vector.tolist() for word, vector in vectors.items()} == {
+        "can": [1, 2, 3], ". . .": [4, 5, 6], "yes": [7, 8, 9],
+    }  # fmt: skip
 
 
 def test_a_file_without_line_ends_takes_no_memory():

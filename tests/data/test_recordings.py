@@ -1,0 +1,255 @@
+"""Rows that are stretches of recordings: cut as if by hand, by channel, from any format; and times beside the sound."""
+
+import csv
+import os
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import soundfile
+from conftest import ROOT, run_script
+from tiny_release import said, tone
+
+from data.audio import extract, feature_config
+from data.build import Options, prepare
+from data.corpus import read_corpus
+from data.sound import opened, read_sound
+from data.table import read_table
+from data.utterance import Sound
+from storage.files import InputError
+
+QUIET = Options(jobs=1, progress=False)
+RATE_HZ = 16_000
+HEADER = ["dialog", "utterance", "start_s", "end_s", "speaker", "transcript", "wav", "split", "vote:A"]
+needs_ffmpeg = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed")
+
+
+def talk(seconds=6, channels=1, rate_hz=RATE_HZ):
+    """(T, channels) float32: another pitch each second, and in each channel."""
+    sounds = [[tone(110 + 17 * i + 41 * k, 1, rate_hz) for i in range(seconds)] for k in range(channels)]
+    return np.stack([np.concatenate(one) for one in sounds], axis=1) / np.float32(32768)
+
+
+def write_table(path, rows, header=HEADER):
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([header, *rows])
+    return path
+
+
+def dialog(name, wav, split, times=((0, 1.2), (1.5, 3), (2.75, 5.9)), **more):
+    """The rows of a dialog, by turns of two speakers."""
+    return [
+        [name, f"{name}_{i}", start_s, end_s, "AB"[i % 2], "words", wav, split, "calm" if i else "tense"]
+        for i, (start_s, end_s) in enumerate(times)
+    ]
+
+
+def rows_of(*wavs):
+    return [row for wav, part in zip(wavs, ("train", "dev", "test"), strict=True) for row in dialog(part, wav, part)]
+
+
+def features(signal):
+    with feature_config("egemaps_lld") as config:
+        return extract(signal, "egemaps_lld", config)
+
+
+def test_rows_are_cut_from_their_recording_as_if_by_hand(tmp_path):
+    recordings = {name: talk(rate_hz=rate) for name, rate in (("a.wav", 16_000), ("b.flac", 44_100), ("c.mp3", 16_000))}
+    for name, samples in recordings.items():
+        soundfile.write(tmp_path / name, samples, 44_100 if name == "b.flac" else RATE_HZ)
+    prepare(read_table(write_table(tmp_path / "t.csv", rows_of(*recordings))), tmp_path / "t.h5", QUIET)
+    corpus = read_corpus(tmp_path / "t.h5")
+    for row, one in enumerate(corpus.utterance_id):
+        name = list(recordings)[("train", "dev", "test").index(corpus.split[row])]
+        samples, rate_hz = soundfile.read(tmp_path / name, dtype="float32")
+        if name == "c.mp3":  # exact from its beginning alone
+            samples = read_sound(tmp_path / name)[0]
+        stretch = samples[round(corpus.start_s[row] * rate_hz) : round(corpus.end_s[row] * rate_hz)]
+        soundfile.write(tmp_path / "cut.wav", stretch, rate_hz, subtype="FLOAT")
+        assert (corpus.audio[row] == features(read_sound(tmp_path / "cut.wav")[0])).all(), one
+
+
+def test_a_recording_is_opened_once(tmp_path, monkeypatch):
+    soundfile.write(tmp_path / "a.wav", talk(), RATE_HZ)
+    seen = []
+    monkeypatch.setattr("data.extraction.opened", lambda path, apart: seen.append(path) or opened(path, apart))
+    prepare(read_table(write_table(tmp_path / "t.csv", rows_of(*["a.wav"] * 3))), tmp_path / "t.h5", QUIET)
+    assert seen == [tmp_path / "a.wav"]
+
+
+def test_a_channel_of_a_telephone_call(tmp_path):
+    """A speaker on each side: every row takes its own."""
+    both = talk(channels=2)
+    soundfile.write(tmp_path / "call.wav", both, RATE_HZ)
+    rows = [[*row, 1 + number % 2] for number, row in enumerate(rows_of(*["call.wav"] * 3))]
+    prepare(read_table(write_table(tmp_path / "t.csv", rows, [*HEADER, "channel"])), tmp_path / "t.h5", QUIET)
+    corpus = read_corpus(tmp_path / "t.h5")
+    for row, (start_s, end_s) in enumerate(zip(corpus.start_s, corpus.end_s, strict=True)):
+        stretch = both[round(start_s * RATE_HZ) : round(end_s * RATE_HZ), row % 2]
+        soundfile.write(tmp_path / "cut.wav", stretch, RATE_HZ)
+        assert (corpus.audio[row] == features(read_sound(tmp_path / "cut.wav")[0])).all()
+    with opened(tmp_path / "call.wav") as call, pytest.raises(InputError, match="channel 3 is asked for, and it has 2"):
+        call.signal(0, 1, 3)
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize("name", ["a.m4a", "a.mp4", "a.ogg", "a.opus", "a.webm", "a.wma", "a.amr.mka", "a.mov"])
+def test_every_format_gives_the_same_talk(tmp_path, name):
+    """A call on two channels, decoded by ffmpeg or soundfile: stretches are where they were, and each side apart."""
+    both = talk(4, channels=2)
+    soundfile.write(tmp_path / "a.wav", both, RATE_HZ)
+    subprocess.run(["ffmpeg", "-nostdin", "-v", "error", "-i", tmp_path / "a.wav", "-y", tmp_path / name], check=True)
+    with opened(tmp_path / "a.wav", True) as wav, opened(tmp_path / name, True) as other:
+        assert abs(other.seconds - 4) < 0.15 and other.num_channels == 2
+        for channel in (1, 2):
+            expected, found = (one.signal(1.5, 2.5, channel)[0] for one in (wav, other))
+            assert found.shape == expected.shape == (RATE_HZ,)
+            spectra = [np.abs(np.fft.rfft(one * np.hanning(RATE_HZ)))[:400] for one in (expected, found)]
+            assert np.corrcoef(*spectra)[0, 1] > 0.9
+
+
+@pytest.mark.parametrize(
+    "times, message",
+    [
+        (((0, 1), (1, "")), "line 3: no end_s; it is needed since other rows, too, are stretches of a.wav"),
+        (((0, 1), (1, 1)), "line 3: a stretch of a.wav that ends where it starts, or before"),
+        (((0, 1000), (1200, 3000)), "the times seem to be milliseconds; divide them by 1000"),
+    ],
+)
+def test_stretches_that_are_none(tmp_path, times, message):
+    soundfile.write(tmp_path / "a.wav", talk(3), RATE_HZ)
+    rows = [row for part in ("train", "dev", "test") for row in dialog(part, "a.wav", part, times)]
+    with pytest.raises(InputError, match=message):
+        prepare(read_table(write_table(tmp_path / "t.csv", rows)), tmp_path / "t.h5", QUIET)
+    assert not (tmp_path / "t.h5").exists()
+
+
+def test_a_stretch_behind_the_end_is_left_out_by_name(tmp_path, capsys):
+    soundfile.write(tmp_path / "a.wav", talk(3), RATE_HZ)
+    times = ((0, 1), (1.5, 3.25), (2.5, 4), (7, 8))
+    rows = [row for part in ("train", "dev", "test") for row in dialog(part, "a.wav", part, times)]
+    prepare(read_table(write_table(tmp_path / "t.csv", rows)), tmp_path / "t.h5", QUIET)
+    printed = capsys.readouterr().out
+    assert read_corpus(tmp_path / "t.h5").utterance_id.tolist() == [
+        *("train_0", "train_1", "dev_0", "dev_1", "test_0", "test_1"),
+    ]
+    expected = f"train_2 ({tmp_path / 'a.wav'}: it ends at 3 s, and 2.5 to 4 s are asked for): left out"
+    whole = (tmp_path / "t.h5.notes.txt").read_text()
+    assert "note: 6 times: left out, without usable audio" in printed and "(all in " in printed
+    assert expected in whole and whole.count("\n") == 6
+
+
+def clips(folder, scale=1, ends=True, lengths=(1.0, 2.0, 1.5)):
+    """A table of rows with a sound file each, times in units of 1 / scale seconds."""
+    rows = []
+    for part in ("train", "dev", "test"):
+        start_s = 0.0
+        for i, length in enumerate(lengths):
+            name = f"{part}_{i}.wav"
+            soundfile.write(folder / name, talk(2)[: round(length * RATE_HZ)], RATE_HZ)
+            end = (start_s + length) * scale if ends else ""
+            rows.append([part, f"{part}_{i}", start_s * scale, end, "A", "hi", name, part, "calm" if i else "tense"])
+            start_s += length + 0.5
+    return write_table(folder / "clips.csv", rows)
+
+
+def test_without_an_end_the_sound_tells_it(tmp_path):
+    for ends in (True, False):
+        prepare(read_table(clips(tmp_path, ends=ends)), tmp_path / f"{ends}.h5", QUIET)
+    with_ends, without = read_corpus(tmp_path / "True.h5"), read_corpus(tmp_path / "False.h5")
+    np.testing.assert_allclose(with_ends.end_s, without.end_s, atol=1e-3)
+    assert (with_ends.audio == without.audio).all()
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_milliseconds_are_noticed(tmp_path, ends):
+    with pytest.raises(InputError, match="clips.csv: .* the times seem to be milliseconds; divide them by 1000"):
+        prepare(read_table(clips(tmp_path, 1000, ends)), tmp_path / "ms.h5", QUIET)
+    with pytest.raises(InputError, match="milliseconds"):
+        prepare(read_table(clips(tmp_path, 1000, ends)), tmp_path / "ms.h5", Options(audio="none"))
+    assert not (tmp_path / "ms.h5").exists()
+
+
+def test_a_row_that_is_far_from_its_sound_is_named(tmp_path, capsys):
+    table = clips(tmp_path)
+    soundfile.write(tmp_path / "dev_1.wav", talk(6), RATE_HZ)
+    prepare(read_table(table), tmp_path / "t.h5", QUIET)
+    assert "note: dev_1 (2 s, sound 6 s): its times and the length of its sound differ" in capsys.readouterr().out
+
+
+def test_a_note_on_thousands_is_one_line(tmp_path, capsys):
+    table = clips(tmp_path)
+    for path in tmp_path.glob("*.wav"):
+        soundfile.write(path, talk(1, rate_hz=8000), 8000)
+    prepare(read_table(table), tmp_path / "t.h5", QUIET)
+    lines = [line for line in capsys.readouterr().out.splitlines() if "resampled" in line]
+    notes = tmp_path / "t.h5.notes.txt"
+    sentence = "resampled from 8000 Hz, nothing above 4000 Hz; kept"
+    assert lines == [f"note: 9 times: {sentence}; train_0, train_1, train_2, ... (all in {notes})"]
+    assert f"test_2: {sentence}\n" in notes.read_text()
+    prepare(read_table(table), tmp_path / "t.h5", Options(audio="none", overwrite=True))
+    assert not notes.exists(), "nothing of it is left to say"
+
+
+def test_an_hour_is_no_utterance(tmp_path):
+    soundfile.write(tmp_path / "train_0.wav", np.zeros(RATE_HZ * 3600, "int16"), RATE_HZ)
+    with pytest.raises(InputError, match="3600 s are no utterance; if it is a dialog, each of its"):
+        read_sound(tmp_path / "train_0.wav")
+
+
+def test_three_hours_take_little_memory(tmp_path):
+    """Without holes on disk: what is read is counted all the same."""
+    path, seconds = tmp_path / "long.wav", 3 * 3600
+    soundfile.write(path, np.zeros((16, 2), "int16"), 44_100)
+    size = seconds * 44_100 * 4
+    with open(path, "r+b") as file:
+        file.seek(4)
+        file.write((size + 36).to_bytes(4, "little"))
+        file.seek(40)
+        file.write(size.to_bytes(4, "little"))
+        file.truncate(44 + size)
+    code = (
+        "import resource, sys; from data.sound import opened\n"
+        "with opened(sys.argv[1]) as recording:\n"
+        "    for start_s in range(0, 10_800, 1800): recording.signal(start_s, start_s + 30)\n"
+        "print(round(recording.seconds), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)"
+    )
+    done = run_script("-c", code, path)
+    length, megabytes = map(int, done.stdout.split())
+    assert length == seconds and megabytes < 400, done.stderr
+
+
+def test_names_that_are_not_utf8(tmp_path):
+    folder = os.path.join(os.fsencode(tmp_path), b"caf\xe9")
+    os.mkdir(folder)
+    folder = os.fsdecode(folder)
+    rows = rows_of(*["so\udcffund.wav"] * 3)
+    soundfile.write(os.fsencode(os.path.join(folder, "sound.wav")), talk(), RATE_HZ)
+    rows = rows_of(*["sound.wav"] * 3)
+    table = os.path.join(folder, "t\udcff.csv")
+    with open(table, "w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([HEADER, *rows])
+    command = [sys.executable, "-m", "data.prepare", "table", "--table", table, "--out", os.path.join(folder, "o.h5")]
+    env = os.environ | {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "1"}
+    done = subprocess.run([*command, "--jobs", "1"], cwd=ROOT, env=env, capture_output=True)
+    assert done.returncode == 0, done.stderr.decode("ascii", "replace")
+    assert b"Traceback" not in done.stderr and b"t\\ufffd, 46 audio features" in done.stdout
+    assert read_corpus(os.path.join(folder, "o.h5")).name == "t\ufffd"
+
+
+def test_addresses_and_windows_paths(tmp_path):
+    (tmp_path / "clips").mkdir()
+    (tmp_path / "clips" / "a.wav").write_bytes(b"")
+    rows = rows_of("clips\\a.wav", "b.wav", "c.wav")
+    assert read_table(write_table(tmp_path / "t.csv", rows)).utterances[0].sound.path == tmp_path / "clips" / "a.wav"
+    rows = rows_of("https://example.org/a.wav", "b.wav", "c.wav")
+    with pytest.raises(InputError, match="line 2: wav 'https://example.org/a.wav' is an address; fetch the file"):
+        read_table(write_table(tmp_path / "t.csv", rows))
+    source = read_table(write_table(tmp_path / "t.csv", rows), with_sound=False)
+    assert source.utterances[0].sound is None and not any("http" in line for line in said(source.notes))
+
+
+def test_a_file_of_its_own_is_taken_whole(tmp_path):
+    assert read_table(clips(tmp_path)).utterances[0].sound == Sound(tmp_path / "train_0.wav")
