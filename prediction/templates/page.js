@@ -21,7 +21,7 @@
     if (text !== undefined) element.textContent = text;
     return element;
   };
-  const percent = (share) => `${Math.round(100 * share)} %`;
+  const percent = (share) => `${Math.round(100 * share)}\u00a0%`;
   const clock = (seconds) => {
     const whole = Math.floor(seconds), two = (n) => String(n).padStart(2, "0");
     const start = whole >= 3600 ? `${Math.floor(whole / 3600)}:${two(Math.floor(whole / 60) % 60)}` : String(Math.floor(whole / 60));
@@ -147,7 +147,8 @@
       const y = AXIS + LANE * one.speaker + GAP, tall = LANE - 2 * GAP;
       const group = svg("g", { "data-i": i, class: shown[i] ? "utterance" : "utterance dim" }, bars);
       const part = data.votes ? tall / 2 : tall;
-      if (one.shares) stack(group, one.shares, x, width, y, part);
+      if (one.shares && width < 3) svg("rect", { class: `p${data.emotions[one.top].look}`, x, width, y, height: part }, group);
+      else if (one.shares) stack(group, one.shares, x, width, y, part);
       else svg("rect", { class: "unknown", x, width, y, height: part }, group);
       if (one.votes) stack(group, one.votes, x, width, y + tall / 2, tall / 2);
       if (width > 4 || i === playing) svg("rect", { class: i === playing ? "edge on" : "edge", x, width, y, height: tall }, group);
