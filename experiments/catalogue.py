@@ -79,8 +79,10 @@ class Experiment:
         )
 
 
-def _read():
-    content = tomllib.loads((Path(__file__).parent / "experiments.toml").read_text(encoding="utf-8"))
+CONTENT = tomllib.loads((Path(__file__).parent / "experiments.toml").read_text(encoding="utf-8"))
+
+
+def _read(content):
     quick = {name: tuple(options.split()) for name, options in content["quick"].items()}
     systems = {
         name: System(
@@ -94,6 +96,7 @@ def _read():
     }
     experiments = {}
     for name, one in content["experiments"].items():
+        one = dict(one)
         for key in {"lines", "rated"} & set(one):
             one[key] = tuple(Line(line, systems[system], *stage) for line, system, *stage in one[key])
         lists = {key: tuple(one[key]) for key in ("tables", "extras") if key in one}
@@ -101,4 +104,4 @@ def _read():
     return systems, experiments
 
 
-SYSTEMS, EXPERIMENTS = _read()
+SYSTEMS, EXPERIMENTS = _read(CONTENT)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from experiments.catalogue import CONTENT
 from experiments.grids import NAMES
 from experiments.intervals import NUM_DRAWS, SCORES, Scored, disagreement, mean_of, read_rows, rows_of, write_rows
 from experiments.markdown import (
@@ -153,15 +154,14 @@ def meld_page(experiment, results, path):
         title=title_of(experiment, results),
         table=markdown_table(columns, shown),
         modality=", ".join(sorted({run.settings.modality for run in runs})),
-        seeds=results.training(list(results.folders)[:1])[0].seeds,
+        seeds=results.training(list(results.folders)[:1])[0]["seeds"],
         most_epochs=runs[0].settings.epochs,
         patience=runs[0].settings.patience,
         epochs=span([stage.epochs for stage in stages]),
         best=span([stage.best_epoch for stage in stages]),
         hardware=f"{runs[0].machine}, {' '.join(runs[0].devices)}",
     )
-    write_text(path.with_suffix(".md"), text)
-    write_digits(path, header, digits)
+    write_page(path, text, header, digits)
 
 
 def mean_and_sd(per_seed):
@@ -171,8 +171,9 @@ def mean_and_sd(per_seed):
     return [[None if np.isnan(one) else float(one) for one in each] for each in (values.mean(axis=0), sds)]
 
 
-def write_digits(path, header, rows):
-    """Writes PATH.csv; None as an empty cell."""
+def write_page(path, text, header, rows):
+    """Writes PATH.md and PATH.csv; None as an empty cell."""
+    write_text(path.with_suffix(".md"), text)
     write_csv(path.with_suffix(".csv"), header, [["" if cell is None else cell for cell in row] for row in rows])
 
 
@@ -228,8 +229,7 @@ def costs_page(experiment, results, path):
         rows.append([name, float(total[key])] + [""] * 6)
         rows.append([f"{name}, 6553 audio columns", float(total[f"{key}_with_6553_audio_features"])] + [""] * 6)
     text = rendered("table4", title=title_of(experiment, results), table=markdown_table(header, rows), costs=costs)
-    write_text(path.with_suffix(".md"), text)
-    write_digits(path, header, rows)
+    write_page(path, text, header, rows)
 
 
 def disagreement_page(experiment, results, path):
@@ -257,38 +257,21 @@ def disagreement_page(experiment, results, path):
     )
 
 
-# Columns of the table "beyond", and where they are in results.json.
-BEYOND = {
-    "MSE": ("mean_squared_error",),
-    "JS": ("jensen_shannon_distance",),
-    "macro F1": ("macro_f1_9",),
-    "UA": ("unweighted_accuracy_9",),
-    "calibration error, accuracy": ("calibration", "expected_calibration_error"),
-    "calibration error, votes": ("calibration", "share_calibration_error"),
-    "all agree": ("agreement_levels", "all_agree", "accuracy_9"),
-    "majority": ("agreement_levels", "majority", "accuracy_9"),
-    "JS of ties": ("agreement_levels", "tie", "jensen_shannon_distance"),
-    "improvised": ("dialog_kinds", "improvised", "accuracy_9"),
-    "scripted": ("dialog_kinds", "scripted", "accuracy_9"),
-}
-
-
 def beyond_page(experiment, results, path):
     """Scores that the paper does not have, mean and standard deviation over seeds."""
-    header, digits, shown = ["", "seeds", *BEYOND], [], []
+    header, digits, shown = ["", "seeds", *CONTENT["beyond"]], [], []
     for line in experiment.lines:
         per_seed = [seed["branches"][line.stage] if line.stage else seed for seed in results.scores(line.system.name)]
-        means, sds = mean_and_sd([[_at(seed, keys) for keys in BEYOND.values()] for seed in per_seed])
+        means, sds = mean_and_sd([[_at(seed, keys) for keys in CONTENT["beyond"].values()] for seed in per_seed])
         digits.append([line.name, len(per_seed), *means])
         shown.append([line.name, len(per_seed), *(with_deviation(*pair, 3) for pair in zip(means, sds, strict=True))])
     text = rendered("beyond", title=title_of(experiment, results), table=markdown_table(header, shown))
-    write_text(path.with_suffix(".md"), text)
-    write_digits(path, header, digits)
+    write_page(path, text, header, digits)
 
 
 def _at(content, keys):
-    """The number at these keys; NaN where a part of the test session has no utterance."""
-    for key in keys:
+    """The number at "these.keys"; NaN where a part of the test session has no utterance."""
+    for key in keys.split("."):
         content = content.get(key, {})
     return content if isinstance(content, float) else np.nan
 

@@ -29,14 +29,14 @@ class Reproduction:
     seeds: tuple
     rates: tuple = ()
 
-    def planned(self, systems, scored=True):
-        """The `runs.PlannedRun`s of these systems with all seeds, in order of use.
+    def planned(self, experiment):
+        """The `runs.PlannedRun`s of an experiment with all seeds, in order of use.
 
         Raises:
             InputError: a folder holds another run, or the corpus is not the experiment's.
         """
-        more = self.meld_options() if "meld" in self.experiment.extras else ()
-        return [self.place.run(system, seed, more, scored) for system in systems for seed in self.seeds]
+        more = self.meld_options() if "meld" in experiment.extras else ()
+        return [self.place.run(system, seed, more) for system in experiment.systems.values() for seed in self.seeds]
 
     def with_givers(self, runs):
         """The runs, and before them those that give branches to them and are not among them."""
@@ -63,19 +63,19 @@ class Reproduction:
 
     def finished(self):
         """(experiment, runs) as far as they are there, for tables that need no training."""
-        experiment = self.experiment
-        if self.rates:
-            experiment = self.at_rates(self.refuse_unfinished)
-        return experiment, [run for run in self.planned(experiment.systems.values()) if run.done_enough()]
 
-    @staticmethod
-    def refuse_unfinished(runs):
-        for run in runs:
-            if not run.trained():
-                raise InputError(f"{run.folder}: is not trained, and without it no rate can be chosen")
+        def refuse_unfinished(runs):
+            for run in runs:
+                if not run.trained():
+                    raise InputError(f"{run.folder}: is not trained, and without it no rate can be chosen")
+
+        experiment = self.at_rates(refuse_unfinished)
+        return experiment, [run for run in self.planned(experiment) if run.trained() and run.evaluated()]
 
     def at_rates(self, finish):
-        """The experiment at the rates that dev chose; writes rates.json."""
+        """The experiment, with --rates at those that dev chose: they are written down."""
+        if not self.rates:
+            return self.experiment
         lines = (*self.experiment.lines, *self.experiment.rated)
         deciding = [line for line in lines if not line.stage]
         rates = chosen_rates(self.place, deciding, self.rates, self.seeds, finish)
@@ -101,12 +101,8 @@ class Reproduction:
                 for wave in (False, True):  # those that take their branches from another run come second
                     do([run for run in runs if bool(run.branches) is wave and not run.done()])
 
-            experiment = self.experiment
-            if not self.rates:
-                self.planned(experiment.systems.values())  # refuses what cannot be before anything is trained
-            else:
-                experiment = self.at_rates(finish)
-            runs = self.planned(experiment.systems.values())
+            experiment = self.at_rates(finish)
+            runs = self.planned(experiment)
             finish(runs)
             extras = experiment.extras
             if "peers" in extras:
@@ -138,21 +134,19 @@ class Reproduction:
         return 6 if self.place.quick else self.place.epochs
 
     def peers(self):
-        """{peer: [folder per seed]} of those that are done."""
+        """{peer: [result folder per seed]} of those that are done."""
         done = {peer: [seed for seed in self.seeds if self.peer_is_done(peer, seed)] for peer in GRIDS}
-        return {peer: [self.peer_folder(peer, seed) for seed in seeds] for peer, seeds in done.items() if seeds}
-
-    def peer_folder(self, peer, seed):
-        return self.place.out / "baselines" / f"{peer}-seed{seed}"
+        folder = self.place.out / "baselines"
+        return {peer: [folder / f"{peer}-seed{seed}" for seed in seeds] for peer, seeds in done.items() if seeds}
 
     def peer_is_done(self, peer, seed):
         """Whether its results are there, from the branches that are there; experiments.baselines refuses other ones."""
-        folder, run = self.peer_folder(peer, seed), self.place.out / f"full-seed{seed}" / "run.json"
-        if not (folder / "results.json").exists() or not run.exists():
+        results = self.place.out / "baselines" / f"{peer}-seed{seed}" / "results.json"
+        run = self.place.out / f"full-seed{seed}" / "run.json"
+        if not results.exists() or not run.exists():
             return False
-        protocol, files = read_json(folder / "results.json")["protocol"], read_json(run)["files"]
+        protocol, files, epochs = read_json(results)["protocol"], read_json(run)["files"], self.peer_epochs()
         same = all(files.get(name) == digest for name, digest in protocol["branches_sha256"].items())
-        epochs = self.peer_epochs()
         return same and (epochs is None or protocol.get("epochs", epochs) == epochs)
 
     def costs(self):

@@ -2,7 +2,7 @@
 
 import csv
 import functools
-from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -11,24 +11,6 @@ from data.task import Task
 from experiments.intervals import dialog_draws, recognition
 from storage.files import InputError, read_json
 from storage.runs import read_run
-
-
-@dataclass(frozen=True)
-class Training:
-    """How the runs of a system were trained; `taken` are stages taken over from the runs of `source`.
-
-    `epochs`, `kept` and `dev_loss` have a text for each stage.
-    """
-
-    system: str
-    seeds: str
-    minutes: float
-    taken: tuple
-    source: str
-    epochs: dict
-    kept: dict
-    dev_loss: dict
-    hardware: str
 
 
 class Results:
@@ -93,26 +75,28 @@ class Results:
         return recognition(name, paper, self.task(system), self.predictions(system, stage), self.draws(system), kind)
 
     def training(self, systems):
-        """The `Training` of each of these systems."""
-        return [self._training(system) for system in systems]
-
-    def _training(self, system):
-        runs = self.runs(system)
-        stages = {name: [run.stages[name] for run in runs] for name in runs[0].stages}
-        own = [sum(stage.seconds for stage in run.stages.values() if not stage.taken_from) for run in runs]
-        taken = [name for name, each in stages.items() if each[0].taken_from]
-        source = stages[taken[0]][0].taken_from.rsplit("/", 1)[-1].rsplit("-seed", 1)[0] if taken else ""
-        return Training(
-            system,
-            " ".join(str(run.settings.seed) for run in runs),
-            float(np.mean(own)) / 60,
-            tuple(taken),
-            source,
-            {name: span([stage.epochs for stage in each]) for name, each in stages.items()},
-            {name: span([stage.best_epoch for stage in each]) for name, each in stages.items()},
-            {name: f"{np.mean([stage.best_dev_loss for stage in each]):.4f}" for name, each in stages.items()},
-            f"{runs[0].machine}, {' '.join(runs[0].devices)}, {runs[0].backend}",
-        )
+        """How these systems were trained, as texts for templates: of each stage epochs, kept epoch, lowest dev loss."""
+        found = []
+        for system in systems:
+            runs = self.runs(system)
+            stages = {name: [run.stages[name] for run in runs] for name in runs[0].stages}
+            own = [sum(stage.seconds for stage in run.stages.values() if not stage.taken_from) for run in runs]
+            source = next((Path(each[0].taken_from).name for each in stages.values() if each[0].taken_from), "")
+            one = {
+                "system": system,
+                "seeds": " ".join(str(run.settings.seed) for run in runs),
+                "minutes": float(np.mean(own)) / 60,
+                "taken": [name for name, each in stages.items() if each[0].taken_from],
+                "source": source.removesuffix(f"-seed{runs[0].settings.seed}"),
+                "epochs": {name: span([stage.epochs for stage in each]) for name, each in stages.items()},
+                "kept": {name: span([stage.best_epoch for stage in each]) for name, each in stages.items()},
+                "dev_loss": {
+                    name: f"{np.mean([stage.best_dev_loss for stage in each]):.4f}" for name, each in stages.items()
+                },
+                "hardware": f"{runs[0].machine}, {' '.join(runs[0].devices)}, {runs[0].backend}",
+            }
+            found.append(one)
+        return found
 
 
 def span(numbers):

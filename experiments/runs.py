@@ -84,10 +84,6 @@ class PlannedRun:
         """Whether nothing is left to do."""
         return self.trained() and (not self.scored or (self.evaluated() and not self.lacks_epochs()))
 
-    def done_enough(self):
-        """Whether a table can have it: its epochs are a table of their own."""
-        return self.trained() and self.evaluated()
-
     def trained(self):
         """Whether all stages are there."""
         if not (self.folder / "run.json").exists():

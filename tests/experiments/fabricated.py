@@ -30,7 +30,7 @@ def work_of(experiment, corpus, out, *options):
 def planned(experiment, corpus, out, *options):
     """The runs of a command line."""
     work = work_of(experiment, corpus, out, *options)
-    return work.planned(work.experiment.systems.values())
+    return work.planned(work.experiment)
 
 
 def fabricated_corpus(path):

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, run_script
+from conftest import ROOT
 from fabricated import fabricated_corpus
 
 import reproduce
@@ -18,6 +18,7 @@ from experiments.catalogue import System
 from experiments.runs import Place
 from storage.files import InputError
 from storage.runs import read_run
+from training.run import begin_run
 
 distributed = pytest.importorskip("distributed", reason="the optional package distributed is not installed")
 
@@ -66,7 +67,7 @@ def parent_of_training(folder):
 
 def test_a_killed_worker_and_ctrl_c_change_nothing(tmp_path):
     corpus = fabricated_corpus(tmp_path / "corpus.h5")
-    system = System("text", ("--modality", "text", "--batch-size", "4", "--epochs", "60"), None, ())
+    system = System("text", ("--modality", "text", "--batch-size", "2", "--epochs", "20"), None, ())
     run = Place(tmp_path / "out", corpus, None).run(system, 0, scored=False)
     run.log.parent.mkdir(parents=True)
     (tmp_path / "runs").write_bytes(pickle.dumps([run]))
@@ -88,8 +89,7 @@ def test_a_killed_worker_and_ctrl_c_change_nothing(tmp_path):
     process = driver(tmp_path / "runs")  # on this machine
     assert process.wait(120) == 0, process.stderr.read()
     assert run.trained() and run.log.read_text().count("$ train.py") == 3
-    done = run_script("train.py", *run.options, "--run", tmp_path / "whole")
-    assert done.returncode == 0, done.stderr
+    begin_run(tmp_path / "whole", run.settings, corpus)
     for name in ("history.csv", "text.weights.h5", "vocabulary.json"):
         assert (run.folder / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
     assert read_run(run.folder).files == read_run(tmp_path / "whole").files

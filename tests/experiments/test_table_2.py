@@ -4,18 +4,22 @@ import csv
 import json
 
 import pytest
-from conftest import run_script
-from fabricated import SEEDS, planned
+from fabricated import SEEDS, fabricated_corpus, planned
 from test_meld import write_release
 
+from checkpoint import load_checkpoint
 from data.build import Options, prepare
 from data.corpus import read_corpus
 from data.meld import read_meld
 from experiments.catalogue import EXPERIMENTS
 from experiments.pages import meld_page
 from experiments.results import Results
+from scoring.evaluation import evaluate, task_of
+from settings import Settings
 from storage.files import InputError, write_json
 from storage.runs import CorpusFile, Run, StageSummary, write_run
+from training.backend import describe_device
+from training.run import begin_run
 
 
 @pytest.fixture
@@ -24,14 +28,14 @@ def text_only(tmp_path):
     return tmp_path / "meld.h5"
 
 
-def test_table_2_is_ten_binary_networks_a_seed(text_only, miniature, tmp_path):
+def test_table_2_is_ten_binary_networks_a_seed(text_only, tmp_path):
     plan = planned("table2", text_only, tmp_path, "--seeds", "3", "--patience", "2")
     settings = [run.settings for run in plan]
     assert len({(one.split, one.emotion) for one in settings}) == len(plan) == 10
     assert {(one.modality, one.seed, one.patience, one.epochs) for one in settings} == {("text", 3, 2, 50)}
     assert all(run.system == f"meld-{run.settings.split}-{run.settings.emotion}" for run in plan)
     with pytest.raises(InputError, match="table2 needs MELD, with its own split and anger, joy"):
-        planned("table2", miniature, tmp_path)
+        planned("table2", fabricated_corpus(tmp_path / "other.h5"), tmp_path)
 
 
 def test_table_2_shows_both_readings(text_only, tmp_path):
@@ -66,20 +70,17 @@ def test_table_2_shows_both_readings(text_only, tmp_path):
     assert "trained 7, best 4; on abacus, cpu:0" in page and read_corpus(text_only).name in page
 
 
-def test_a_run_says_which_part_it_tested(tmp_path):
+def test_a_run_says_which_part_it_tested(text_only, tmp_path):
     """One epoch on the miniature release, text alone, the paper's reading, one emotion."""
-    prepare(read_meld(write_release(tmp_path / "release"), False), tmp_path / "meld.h5", Options(audio="none"))
     run = tmp_path / "run"
-    options = ("--modality", "text", "--split", "paper", "--emotion", "sadness", "--epochs", "1")
-    done = run_script("train.py", "--corpus", tmp_path / "meld.h5", "--run", run, *options)
-    assert done.returncode == 0, done.stderr
-    done = run_script("evaluate.py", run)
-    assert done.returncode == 0, done.stderr
-    assert "MELD, dev split as test; text alone" in done.stdout
-    results, settings = (json.loads((run / name).read_text()) for name in ("results.json", "run.json"))
-    assert results["emotions"] == settings["emotions"] == ["sadness", "other emotions"]
+    begin_run(run, Settings(modality="text", split="paper", emotion="sadness", epochs=1), text_only)
+    recogniser = load_checkpoint(run)
+    printed = evaluate(run, recogniser, task_of(recogniser), describe_device())
+    assert "MELD, dev split as test; text alone" in printed
+    results, content = (json.loads((run / name).read_text()) for name in ("results.json", "run.json"))
+    assert results["emotions"] == content["emotions"] == ["sadness", "other emotions"]
     protocol = results["protocol"]
     assert (protocol["split"], protocol["test"], protocol["emotion"]) == ("paper", "dev split as test", "sadness")
     assert "test_session" not in protocol and results["num_utterances"] == 1
     assert set(results["classes_10"]["per_class"]) == {"sadness", "other emotions"}
-    assert settings["corpus"]["num_train"] == 5 and settings["corpus"]["num_dev"] == 2
+    assert content["corpus"]["num_train"] == 5 and content["corpus"]["num_dev"] == 2
