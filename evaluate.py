@@ -10,6 +10,7 @@ improvised and scripted dialogs, calibration; the authors' fusion weights; and t
     python evaluate.py runs/iemocap-released-seed0 --released-weights fusion_context_5_6.h5
     python evaluate.py runs/iemocap-released-seed0 --explain UTTERANCE_ID
     python evaluate.py runs/iemocap-released-seed0 --epochs
+    python evaluate.py runs/iemocap-released-seed0 --page DIALOG_ID
 """
 
 import argparse
@@ -23,6 +24,7 @@ def main():
     check_backend()
     # The framework takes seconds, and --help needs none.
     from checkpoint import load_checkpoint
+    from prediction.dialog import write_dialog
     from scoring import evaluation
     from training.backend import describe_device
 
@@ -32,6 +34,9 @@ def main():
     out = arguments.out
     if arguments.explain:
         text = evaluation.explain(arguments.run, recogniser, task, arguments.explain, out)
+    elif arguments.page:
+        folder = evaluation.results_folder(arguments.run, recogniser.run, out, task.corpus)
+        text = write_dialog(arguments.run, recogniser, task, arguments.page, folder)
     elif arguments.epochs:
         text = evaluation.score_epochs(arguments.run, recogniser, task, out)
     else:
@@ -65,6 +70,9 @@ def command_line():
         "--explain",
         metavar="UTTERANCE",
         help="score nothing; draw the attention scores of one utterance (Fig. 5) and the learned factors",
+    )
+    instead.add_argument(
+        "--page", metavar="DIALOG", help="score nothing; write a page of one dialog, with the raters' votes beside"
     )
     instead.add_argument(
         "--epochs",

@@ -22,7 +22,9 @@ from tqdm import tqdm
 from data.transcripts import SUFFIXES as TRANSCRIPTS
 from data.workers import cluster, interrupts_ignored
 from prediction import conversation, page, sound
+from prediction.about import checkpoint_said, limits_of
 from storage.files import InputError, atomic_path, read_json
+from storage.runs import read_run
 
 # Of several transcripts the one that people made, then the one that says most.
 _ORDER = (".eaf", ".textgrid", ".cha", ".json", ".vtt", ".srt", ".csv", ".tsv")
@@ -118,7 +120,7 @@ def predict_folder(folder, options, out, scheduler=None):
     """
     if next(iter(jobs_in(folder, out, options.audio)), None) is None:
         raise InputError(f"{folder}: no {'recording' if options.audio else 'transcript'} in it")
-    conversation.checkpoint_said(options.checkpoint)
+    checkpoint_said(options.checkpoint)
     counts, failures = {"done": 0, "skipped": 0}, {}
     width = options.jobs or os.cpu_count()
     quiet = replace(options, jobs=1, progress=False)
@@ -252,7 +254,7 @@ def _summarise(folder, options, out, failures):
             if len(rows) < page.MOST_ROWS:
                 rows.append(entry)
             if total == 1:
-                names = emotions or conversation.read_run(options.checkpoint).emotions
+                names = emotions or read_run(options.checkpoint).emotions
                 writer.writerow(
                     ["conversation", "duration_s", "speakers", "utterances", "unanswered", *names, "top", "failure"]
                 )
@@ -268,7 +270,7 @@ def _summarise(folder, options, out, failures):
             writer.writerow(
                 [name, entry["duration_s"], entry["speakers"], entry["utterances"], entry["unanswered"], *cells, ""]
             )
-    page.write_index(out / "index.html", rows, total, conversation.limits_of(options.checkpoint))
+    page.write_index(out / "index.html", rows, total, limits_of(options.checkpoint))
 
 
 def _summary(answer):

@@ -21,11 +21,10 @@ from checkpoint import load_checkpoint
 from data.encoders import AudioEncoder
 from data.sound import opened
 from data.transcripts import read_transcript
-from data.utterance import Utterance
 from prediction import output, sound
+from prediction.about import checkpoint_said, limits_of
 from prediction.page import write_page
-from storage.files import InputError, read_json, sha256
-from storage.runs import read_run
+from storage.files import InputError, sha256
 
 SUFFIXES = (".html", ".csv", ".emotions.vtt", ".json")  # of what is written, the last one last
 _OVERLAP_S = 0.1  # shorter ones come of rounded times
@@ -33,10 +32,6 @@ _ROUNDED_S = 0.25  # that an end may lie behind the recording's
 _SOME_UNKNOWN, _MANY_UNKNOWN = 0.02, 0.4  # of the words; American talk has a tenth
 # What a transcriber writes of sounds: "[laughter]", "(coughs)" alone in a line, "*sighs*", music.
 _SOUNDS = re.compile(r"\[[^\]]*\]|[♪♫][^♪♫]*[♪♫]?|\*[^*\s][^*]{0,40}\*|^\W*[(（][^()（）]*[)）]\W*$")
-_ABOUT = {
-    "IEMOCAP": "ten actors who talk in pairs, acted or improvised, in American English and a quiet room",
-    "MELD": "scenes of an American television series",
-}
 _lock = threading.Lock()  # a Dask worker may have several threads, and a network is for one at a time
 
 
@@ -89,26 +84,6 @@ def _seen(path):
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
     return {"file": Path(path).name, "bytes": stat.st_size, "modified_ns": stat.st_mtime_ns}
-
-
-def checkpoint_said(folder):
-    """{"name", "sha256", "trained_on"} of a run folder."""
-    run = read_run(folder)
-    return {"name": Path(folder).resolve().name, "sha256": sha256(folder / "run.json"), "trained_on": run.corpus.name}
-
-
-def limits_of(folder):
-    """What a reader has to know of a checkpoint, in a sentence or two."""
-    run = read_run(folder)
-    about = next((f", {text}" for name, text in _ABOUT.items() if run.corpus.name.startswith(name)), "")
-    said = f"The answers are guesses of a network that learned from {run.corpus.name}{about}."
-    if "results.json" in run.files:
-        accuracy = read_json(folder / "results.json").get("accuracy_10")
-        if isinstance(accuracy, float):
-            said += (
-                f" There it names the raters' majority for {100 * accuracy:.0f} of 100 utterances that it never saw."
-            )
-    return said + " Other voices, rooms, languages and everyday talk are harder."
 
 
 @functools.lru_cache(maxsize=1)
@@ -321,44 +296,3 @@ def _shares(recogniser, utterances, texts, features, rests):
         for i, row in zip(rows, answered, strict=True):
             shares[i] = row
     return shares
-
-
-def of_dialog(folder, recogniser, task, dialog):
-    """The `prediction.output.Conversation` of a dialog of a corpus, raters' votes beside the prediction.
-
-    Args:
-        folder: the run folder.
-        recogniser: of `checkpoint.load_checkpoint`.
-        task: `data.task.Task` on the corpus.
-        dialog: its id.
-
-    Raises:
-        InputError: the corpus has no such dialog.
-    """
-    if dialog not in task.dialogs:
-        raise InputError(
-            f"{task.corpus.name}: no dialog {dialog!r:.60}; it has {', '.join(list(task.dialogs)[:3])}, ..."
-        )
-    corpus, rows = task.corpus, np.arange(task.dialogs[dialog].start, task.dialogs[dialog].stop)
-    shares = list(recogniser.predict_corpus(corpus, rows).values())[-1]
-    reads = {"text+audio": "words+sound", "text": "words", "audio": "sound"}[recogniser.run.settings.modality]
-    answers = []
-    for place, row in enumerate(rows):
-        one = Utterance(
-            str(corpus.utterance_id[row]),
-            dialog,
-            str(corpus.speaker[row]),
-            float(corpus.start_s[row]),
-            float(corpus.end_s[row]),
-            str(corpus.transcript[row]),
-        )
-        votes = task.shares[row] if task.shares[row].sum() > 0 else None
-        answers.append(output.Answer(one, shares[place], reads, votes))
-    return output.Conversation(
-        name=dialog,
-        emotions=recogniser.emotions,
-        answers=tuple(answers),
-        checkpoint=checkpoint_said(Path(folder)),
-        limits=limits_of(Path(folder)),
-        duration_s=max(one.utterance.end_s for one in answers),
-    )

@@ -1,0 +1,54 @@
+"""The page of a dialog of a corpus: the raters' votes beside the prediction. A corpus has no sound to play."""
+
+from pathlib import Path
+
+import numpy as np
+
+from data.utterance import Utterance
+from prediction import output
+from prediction.about import checkpoint_said, limits_of
+from prediction.page import write_page
+from storage.files import InputError
+
+
+def write_dialog(folder, recogniser, task, dialog, out):
+    """Writes the page of a dialog of a corpus, the raters' votes beside the prediction.
+
+    Args:
+        folder: the run folder.
+        recogniser: of `checkpoint.load_checkpoint`.
+        task: `data.task.Task` on the corpus.
+        dialog: its id.
+        out: folder for the page.
+
+    Returns:
+        The text to print.
+
+    Raises:
+        InputError: the corpus has no such dialog.
+    """
+    corpus = task.corpus
+    if dialog not in task.dialogs:
+        raise InputError(f"{corpus.name}: no dialog {dialog!r:.60}; it has {', '.join(list(task.dialogs)[:3])}, ...")
+    rows = np.arange(task.dialogs[dialog].start, task.dialogs[dialog].stop)
+    *_, shares = recogniser.predict_corpus(corpus, rows).values()
+    reads = {"text+audio": "words+sound", "text": "words", "audio": "sound"}[recogniser.run.settings.modality]
+    answers = []
+    for row, answer in zip(rows, shares, strict=True):
+        words = {
+            name: str(getattr(corpus, name)[row]) for name in ("utterance_id", "dialog_id", "speaker", "transcript")
+        }
+        times = {name: float(getattr(corpus, name)[row]) for name in ("start_s", "end_s")}
+        votes = task.shares[row] if task.shares[row].any() else None
+        answers.append(output.Answer(Utterance(**words, **times), answer, reads, votes))
+    path = Path(out) / f"{dialog}.html"
+    conversation = output.Conversation(
+        name=dialog,
+        emotions=recogniser.emotions,
+        answers=tuple(answers),
+        checkpoint=checkpoint_said(Path(folder)),
+        limits=limits_of(Path(folder)),
+        duration_s=max(one.utterance.end_s for one in answers),
+    )
+    write_page(path, conversation)
+    return f"written to {path}"
