@@ -36,13 +36,14 @@ MAIN_ROWS = (
     ("causal", "no context", "our causal system, no context"),
     ("causal", "no factor", "our causal system, no correlation factor"),
     ("causal", "causal", "**our causal system**"),
+    ("encoded", "GloVe and encoder", "**our causal system, with an encoder's word vectors**"),
 )
 README_ROWS = (
-    ("table3", "A", "the paper's audio branch"),
     ("table3", "T", "the paper's text branch"),
     ("table3", "T+A", "the paper's network, both and the dialog"),
     ("rates", "T+A, learning rate 0.0003", "the same, learning rate chosen on dev"),
     ("causal", "causal", "**our causal system**"),
+    ("encoded", "GloVe and encoder", "**our causal system, with an encoder**"),
 )
 
 
