@@ -182,7 +182,8 @@ def causal_work():
         rows = word_vectors()
         lines = (f"word{i} {' '.join(f'{value:.3f}' for value in row)}\n" for i, row in enumerate(rows))
         glove.write_text("".join(lines), encoding="utf-8")
-        task = Task.of(read_corpus(path), Settings(variant="causal", **system.defaults))
+        corpus = read_corpus(path)
+        task = Task.of(corpus, system.settled(Settings(variant="causal", **system.defaults), corpus, glove))
         return system.work(task, glove), task, system.stages(task.settings)
 
 
@@ -208,7 +209,7 @@ def stream():
     about = CorpusFile(name="", path="", sha256="", audio_feature_set="", num_audio_features=SMALL_AUDIO)
     run = Run(settings=task.settings, emotions=task.emotions, context_length=CONTEXT_LENGTH, corpus=about)
     networks = {stage.name: work.network(stage) for stage in stages}
-    following, corpus = CausalRecogniser(run, networks, work.sound, work.words).stream(), task.corpus
+    following, corpus = CausalRecogniser(run, networks, work.inputs).stream(), task.corpus
 
     def step(i):
         utterance = (corpus.transcript[i], corpus.audio[i], corpus.speaker[i], 5.0 * i, 5.0 * i + 4)

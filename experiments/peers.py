@@ -11,7 +11,7 @@ import numpy as np
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.svm import SVC
 
-from data.contexts import dialog_contexts, shuffled_batches
+from data.contexts import dialog_contexts, shuffled_batches, side_by_side
 from data.labels import EMOTIONS, is_tie
 from scoring.metrics import LOSSES
 from storage.files import InputError
@@ -26,11 +26,7 @@ _DIALOGS_PER_STEP, _UTTERANCES_PER_STEP = 8, 64
 
 def labelled(material):
     """Training utterances and their classes for classifiers: ties are 'other', or left out."""
-    rows = (
-        material.task.train
-        if material.ties == "other"
-        else material.task.train[~is_tie(material.task.shares[material.task.train])]
-    )
+    rows = material.task.train if material.ties == "other" else _untied(material.task)
     return rows, material.targets[rows].argmax(axis=1)
 
 
@@ -78,29 +74,25 @@ def train_ef_lstm(material, seed, units, learning_rate, epochs, patience):
     """
     keras.utils.set_random_seed(seed)
     network = ef_lstm(units, len(material.task.emotions), material.activation)
-    learned = np.zeros(len(material.task.corpus), "float32")
-    learned[material.task.train] = 1
-    training = [rows for rows in material.task.dialogs.values() if learned[rows].any()]
-
-    def batch(dialogs):
-        vectors, targets = ([values[rows] for rows in dialogs] for values in (material.vectors, material.targets))
-        weights = pad([learned[rows, None] for rows in dialogs])[:, :, 0]
-        # The loss is divided by all rows of the batch: the weights make it the mean over utterances.
-        return pad(vectors), pad(targets), weights * (weights.size / max(weights.sum(), 1))
+    task, learned = material.task, np.zeros(len(material.task.corpus), "float32")
+    learned[task.train] = 1
+    training = [rows for rows in task.dialogs.values() if learned[rows].any()]
 
     def steps(order):
-        shuffled = order.permutation(len(training))
-        for start in range(0, len(training), _DIALOGS_PER_STEP):
-            yield batch([training[i] for i in shuffled[start : start + _DIALOGS_PER_STEP]])
+        for chosen in shuffled_batches(len(training), _DIALOGS_PER_STEP, order):
+            dialogs = [training[i] for i in chosen]
+            vectors, targets, weights = (
+                side_by_side(values, dialogs) for values in (material.vectors, material.targets, learned)
+            )
+            # The loss is divided by all rows of the batch: the weights make it the mean over utterances.
+            yield vectors, targets, weights * (weights.size / max(weights.sum(), 1))
 
     def predict(rows):
-        wanted = set(material.task.corpus.dialog_id[rows])
         found = np.zeros_like(material.targets)
-        for name, dialog in material.task.dialogs.items():
-            if name in wanted:
-                found[dialog] = network.predict_on_batch(pad([material.vectors[dialog]], multiple=16))[
-                    0, : dialog.stop - dialog.start
-                ]
+        for name in dict.fromkeys(task.corpus.dialog_id[rows]):
+            dialog = task.dialogs[str(name)]
+            answer = network.predict_on_batch(side_by_side(material.vectors, [dialog]))[0]
+            found[dialog] = answer[: dialog.stop - dialog.start]
         return found[rows]
 
     return predict, fit_network(material, network, steps, predict, seed, learning_rate, epochs, patience)
@@ -192,10 +184,9 @@ def fit_network(material, network, steps, predict, seed, learning_rate, epochs, 
     return best
 
 
-def pad(rows, length=None, multiple=1):
-    """Arrays (h, F) as one (B, H, F) with zeros after the shorter ones; H is `length`, or a multiple of `multiple`."""
-    longest = length or -(-max(map(len, rows)) // multiple) * multiple
-    padded = np.zeros((len(rows), longest, rows[0].shape[1]), "float32")
+def pad(rows, length=None):
+    """Arrays (h, F) as one (B, H, F) with zeros after the shorter ones; H is `length`, or the longest one's."""
+    padded = np.zeros((len(rows), length or max(map(len, rows)), rows[0].shape[1]), "float32")
     for one, values in zip(padded, rows, strict=True):
         one[: len(values)] = values
     return padded

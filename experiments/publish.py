@@ -89,13 +89,14 @@ def publish(folder, run_folders, corpus_path, note=""):
 
 def card(name, note, run_folders, runs, losses, chosen, corpus_path, published):
     """The model card, its numbers filled in."""
+    from data.corpus import read_corpus
     from experiments.intervals import SCORES, rows_of
     from experiments.markdown import markdown_table, our_cell, rendered
     from experiments.results import Results
 
     results, seeds = read_json(run_folders[chosen] / "results.json"), [run.settings.seed for run in runs]
     lines = {f"this checkpoint, seed {seeds[chosen]}": [run_folders[chosen]], "all seeds": run_folders}
-    table, rows = Results(lines, corpus_path), []
+    table, rows = Results(lines, read_corpus(corpus_path)), []
     for label in lines:
         scored = table.recognition(label, (), label, kind="answers")
         rows.append([label, *(our_cell(row).replace("**", "") for row in rows_of([scored], "answers"))])

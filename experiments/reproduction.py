@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from data.corpus import read_corpus
 from data.task import Task
 from experiments.catalogue import EXPERIMENTS, SYSTEMS, Experiment
 from experiments.grids import GRIDS
@@ -53,7 +52,7 @@ class Reproduction:
         Raises:
             InputError: it is not MELD.
         """
-        corpus, emotions = read_corpus(self.place.corpus), {line.stage for line in self.experiment.lines}
+        corpus, emotions = self.place.content, {line.stage for line in self.experiment.lines}
         if corpus.split is None or not emotions <= set(corpus.emotions):
             raise InputError(
                 f"{self.place.corpus}: {self.experiment.name} needs MELD, with its own split and "
@@ -153,7 +152,7 @@ class Reproduction:
         """The content of costs.json for this corpus, or None."""
         path = self.place.out / "costs.json"
         costs = read_json(path) if path.exists() else None
-        return costs if costs and costs["corpus_sha256"] == self.place.corpus_sha256 else None
+        return costs if costs and costs["corpus_sha256"] == self.place.content.sha256 else None
 
     def figures(self, run):
         """Copies a run's figures; gives the program of Fig. 5 for the test context nearest to 25 utterances."""
@@ -162,7 +161,7 @@ class Reproduction:
             shutil.copyfile(path, figures / path.name)
         if (figures / "factors.pdf").exists():
             return []
-        task = Task.of(read_corpus(self.place.corpus), Settings())
+        task = Task.of(self.place.content, Settings())
         rows, ids = task.split["test"], task.corpus.dialog_id
         lengths = np.array([row - task.dialogs[str(ids[row])].start + 1 for row in rows])
         utterance = task.corpus.utterance_id[rows[np.abs(lengths - 25).argmin()]]
@@ -174,14 +173,17 @@ class Reproduction:
         folders = {name: [run.folder for run in runs if run.system == name] for name in experiment.systems}
         costs, peers = self.costs(), self.peers() if "peers" in experiment.extras else {}
         rates = read_json(self.rates_path()) if self.rates else None
-        results, written = Results(folders, self.place.corpus, costs, peers, rates), []
+        results, written = Results(folders, self.place.content, costs, peers, rates), []
         for name in experiment.tables:
             one = experiment if self.rates else EXPERIMENTS[name]
             own, missing = results, [system for system in one.systems if not folders[system]]
             missing += ["costs"] * ("costs" in one.extras and costs is None)
             if "epochs" in one.extras and not missing:
                 kept = [path for path in folders["full"] if (path / "epochs.csv").exists()]
-                own, missing = Results({"full": kept}, self.place.corpus), [] if kept else ["full that kept its epochs"]
+                own, missing = (
+                    Results({"full": kept}, self.place.content),
+                    [] if kept else ["full that kept its epochs"],
+                )
             if missing:
                 print(f"{name} is not written: nothing finished of {', '.join(missing)}")
                 continue

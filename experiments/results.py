@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 
-from data.corpus import read_corpus
 from data.task import Task
 from experiments.intervals import dialog_draws, recognition
 from storage.files import InputError, read_json
@@ -18,16 +17,15 @@ class Results:
 
     Args:
         folders: {system: [run folder per seed]}.
-        corpus_path: the corpus file of all runs.
+        corpus: the `data.corpus.Corpus` of all runs.
         costs: content of costs.json, for Table 4 alone.
         peers: {peer: [result folder of experiments.baselines per seed]}, for Table 1 alone.
         rates: content of rates.json, for --rates alone.
     """
 
-    def __init__(self, folders, corpus_path, costs=None, peers=None, rates=None):
+    def __init__(self, folders, corpus, costs=None, peers=None, rates=None):
         self.folders, self.costs, self.peers, self.rates = folders, costs, peers or {}, rates
-        self.corpus = read_corpus(corpus_path)
-        self._tasks = {}
+        self.corpus, self._tasks = corpus, {}
 
     @functools.cache  # noqa: B019 (a program's few results live as long as it does)
     def runs(self, system):

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import train
+from data.corpus import read_corpus
 from experiments.programs import Program, held, run_logged
 from settings import Settings
 from storage.files import InputError, read_json, sha256
@@ -116,8 +117,9 @@ class Place:
     patience: int | None = None
 
     @functools.cached_property
-    def corpus_sha256(self):
-        return sha256(self.corpus)
+    def content(self):
+        """The `data.corpus.Corpus`."""
+        return read_corpus(self.corpus)
 
     @functools.cached_property
     def glove_sha256(self):
@@ -142,10 +144,11 @@ class Place:
         """The `PlannedRun` of a `catalogue.System`.
 
         Raises:
-            InputError: its folder holds another run.
+            InputError: its folder holds another run, or the files lack what it needs.
         """
         name, options = f"{system.name}-seed{seed}", (*self.options(system, more), "--seed", str(seed))
-        settings = settings_of(options)
+        system_itself = system_of(settings_of(options).variant)
+        settings = system_itself.settled(settings_of(options), self.content, self.glove)
         run = PlannedRun(
             system.name,
             seed,
@@ -153,12 +156,12 @@ class Place:
             self.log(name),
             options,
             settings,
-            tuple(stage.name for stage in system_of(settings.variant).stages(settings)),
+            tuple(stage.name for stage in system_itself.stages(settings)),
             self.corpus,
             self.out / f"{system.branches}-seed{seed}" if system.branches else None,
             scored,
         )
-        run.check(self.corpus_sha256, self.glove_sha256)
+        run.check(self.content.sha256, self.glove_sha256)
         return run
 
 

@@ -13,8 +13,8 @@ from experiments.reproduction import Reproduction
 from experiments.runs import Place
 from scoring.evaluation import EPOCHS_HEADER
 from scoring.results import score, write_predictions
-from storage.files import write_csv, write_json
-from storage.runs import CorpusFile, Run, StageSummary, write_run
+from storage.files import sha256, write_csv, write_json
+from storage.runs import CorpusFile, Run, StageSummary, WordsFile, write_run
 
 SEEDS = (0, 1)
 
@@ -22,6 +22,10 @@ SEEDS = (0, 1)
 def work_of(experiment, corpus, out, *options):
     """The `Reproduction` of a command line."""
     seeds = () if "--seeds" in options else ("--seeds", *map(str, SEEDS))
+    if experiment.startswith("causal"):  # it reads words through GloVe
+        glove = corpus.with_name("glove.txt")
+        glove.write_text("word 1\n")
+        options = ("--glove", str(glove), *options)
     given = reproduce.parse_arguments([experiment, "--corpus", str(corpus), "--out", str(out), *seeds, *options])
     place = Place(given.out, given.corpus, given.glove, given.quick, given.epochs, given.patience)
     return Reproduction(EXPERIMENTS[experiment], place, given.seeds, given.rates)
@@ -98,6 +102,7 @@ def fabricate(runs, corpus_path, dev_loss=lambda run: 0.1):
                 audio_feature_set="egemaps_lld",
                 num_audio_features=2,
             ),
+            glove=WordsFile(path="", sha256=sha256(glove)) if (glove := _glove(run)) else None,
             branches=str(run.branches) if run.branches else None,
             stages=stages,
             files=weights | {"scaler.json": "s"},
@@ -106,6 +111,10 @@ def fabricate(runs, corpus_path, dev_loss=lambda run: 0.1):
             backend="tensorflow",
         )
         write_run(run.folder, content)
+
+
+def _glove(run):
+    return run.options[run.options.index("--glove") + 1] if "--glove" in run.options else None
 
 
 def results_of(folder):

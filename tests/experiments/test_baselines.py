@@ -70,7 +70,7 @@ def test_each_learns_and_none_sees_what_comes_after(system, tmp_path):
 def test_ef_lstm_reads_prefixes():
     network = ef_lstm(7, 4)
     vectors = np.random.default_rng(0).normal(size=(9, 400)).astype("float32")
-    whole = network.predict_on_batch(pad([vectors], multiple=16))[0]
+    whole = network.predict_on_batch(pad([vectors], length=16))[0]
     for length in (1, 4, 9):
         np.testing.assert_allclose(
             network.predict_on_batch(vectors[None, :length])[0, -1], whole[length - 1], atol=1e-6
@@ -189,7 +189,7 @@ def test_peers_are_rows_of_table_1(branches, tmp_path, monkeypatch):
     (tmp_path / "kept").rename(results)
 
     folders = {system: [tmp_path / f"{system}-seed{seed}" for seed in SEEDS] for system in ("full", "categorical")}
-    peers_page(EXPERIMENTS["table1"], Results(folders, corpus, peers=peers), tmp_path / "table1")
+    peers_page(EXPERIMENTS["table1"], Results(folders, read_corpus(corpus), peers=peers), tmp_path / "table1")
     with open(tmp_path / "table1.csv", encoding="utf-8", newline="") as file:
         rows = {row["system"]: row for row in csv.DictReader(file) if row["score"] == "accuracy"}
     for name, system in (("SVM", "svm"), ("RF", "random_forest"), ("BC-LSTM", "bc_lstm"), ("TFN", "tfn")):

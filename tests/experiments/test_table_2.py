@@ -54,7 +54,7 @@ def test_table_2_shows_both_readings(text_only, tmp_path):
         write_run(run.folder, content)
     experiment = EXPERIMENTS["table2"]
     folders = {system: [tmp_path / f"{system}-seed{seed}" for seed in SEEDS] for system in experiment.systems}
-    meld_page(experiment, Results(folders, text_only), tmp_path / "table2")
+    meld_page(experiment, Results(folders, read_corpus(text_only)), tmp_path / "table2")
     with open(tmp_path / "table2.csv", encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 10 and {row["test"] for row in rows[5:]} == {"dev (as the paper's numbers say)"}
