@@ -9,6 +9,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 
 import numpy as np
 import pytest
@@ -147,6 +148,13 @@ def test_a_number_follows_its_source(tmp_path):
     for source in ("table3 / no such / accuracy / mean", "README.json / a", "results/table3.md"):
         with pytest.raises(InputError, match="page.md: the source '.*' of 987654.3 is not there"):
             with_numbers(f"987654.3<!-- {source} -->", page)
+
+
+def test_every_package_has_its_reason():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    needs = project["dependencies"] + sum(project["optional-dependencies"].values(), [])
+    names = {re.match(r"[\w-]+", need)[0] for need in needs if not need.startswith(("nvidia", "tensorflow["))}
+    assert names <= set(re.findall(r"[\w-]+", TEXTS["docs/environment.md"].partition("## What each package")[2]))
 
 
 def test_every_experiment_is_explained():
