@@ -146,11 +146,11 @@
       const x = (one.start * scale).toFixed(1), width = Math.max(1.5, (one.end - one.start) * scale - 0.5).toFixed(1);
       const y = AXIS + LANE * one.speaker + GAP, tall = LANE - 2 * GAP;
       const group = svg("g", { "data-i": i, class: shown[i] ? "utterance" : "utterance dim" }, bars);
-      const part = data.votes ? tall / 2 : tall;
+      const part = data.votes ? tall / 2 - 1 : tall;
       if (one.shares && width < 3) svg("rect", { class: `p${data.emotions[one.top].look}`, x, width, y, height: part }, group);
       else if (one.shares) stack(group, one.shares, x, width, y, part);
       else svg("rect", { class: "unknown", x, width, y, height: part }, group);
-      if (one.votes) stack(group, one.votes, x, width, y + tall / 2, tall / 2);
+      if (one.votes) stack(group, one.votes, x, width, y + tall / 2 + 1, tall / 2 - 1);
       if (width > 4 || i === playing) svg("rect", { class: i === playing ? "edge on" : "edge", x, width, y, height: tall }, group);
       if (one.top !== null && width > 20) {
         svg("text", { class: "code", x: Number(x) + 3, y: y + Math.min(part / 2 + 5, part - 3) }, group).textContent = data.emotions[one.top].code;
@@ -184,6 +184,7 @@
     zoom(scale * (event.deltaY < 0 ? 1.25 : 0.8), (event.clientX - timeline.getBoundingClientRect().left) / scale);
   }, { passive: false });
   window.addEventListener("resize", () => zoom(scale));
+  window.addEventListener("beforeprint", () => zoom(0));
   byId("wider").addEventListener("click", () => zoom(scale * 2));
   byId("closer").addEventListener("click", () => zoom(scale / 2));
   byId("whole").addEventListener("click", () => zoom(0));
