@@ -107,9 +107,7 @@ def test_an_encoder_that_is_not_said_is_refused(path, name, value, message):
 def test_vectors_of_another_encoder_are_refused_whatever_its_name():
     ENCODER.check(ENCODER.model_copy(update={"name": "the same elsewhere"}), "x.h5: words")
     for change in ({"sha256": "1" * 64}, {"layers": (3,)}, {"pooling": "mean"}):
-        with pytest.raises(
-            InputError, match=r"^x.h5: words of the encoder some/encoder .*; the run was trained on some/"
-        ):
+        with pytest.raises(InputError, match="^x.h5: words of the encoder some/encoder .*; the run was trained on"):
             ENCODER.check(ENCODER.model_copy(update=change), "x.h5: words")
 
 

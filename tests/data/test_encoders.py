@@ -182,10 +182,10 @@ def test_the_command_encodes_words_and_sound(bert, hubert, tmp_path, capsys):
     release = write_tiny_release(tmp_path)
     common = ["iemocap", "--release", str(release)]
     plain, both, added = (tmp_path / f"{name}.h5" for name in ("plain", "both", "added"))
-    sound = [*common, "--audio", f"encoder:{hubert}"]
-    prepare.main([*sound, "--out", str(plain), "--jobs", "2"])  # the number of processes makes no difference
+    sound = [*common, "--audio", f"encoder:{hubert}", "--jobs", "1"]
+    prepare.main([*sound, "--out", str(plain)])
     words = ["--text-encoder", str(bert), "--pooling", "mean-std"]
-    prepare.main([*sound, "--out", str(both), "--jobs", "1", *words, "--layers", "-1"])
+    prepare.main([*sound, "--out", str(both), *words, "--layers", "-1"])
     corpus = read_corpus(both)
     assert corpus.audio_feature_set == "encoder:tiny-hubert" and corpus.audio.shape == (10, 16)
     assert corpus.audio_encoder == AudioEncoder.load(hubert).identity
@@ -200,6 +200,15 @@ def test_the_command_encodes_words_and_sound(bert, hubert, tmp_path, capsys):
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([release.name, "plain.h5", "both.h5", "added.h5"])
     with pytest.raises(InputError, match="added.h5: there already"):
         prepare.main([*add, "--out", str(added)])
+
+
+@pytest.mark.stress
+def test_other_processes_give_the_same_bytes(hubert, tmp_path):
+    """Each of them imports torch and transformers, which takes 8 seconds."""
+    arguments = ["iemocap", "--release", str(write_tiny_release(tmp_path)), "--audio", f"encoder:{hubert}"]
+    for name in ("1", "2"):
+        prepare.main([*arguments, "--out", str(tmp_path / name), "--jobs", name])
+    assert (tmp_path / "1").read_bytes() == (tmp_path / "2").read_bytes()
 
 
 def test_the_encoder_of_a_run_is_found_by_path_name_and_hash(bert, tmp_path, monkeypatch):
