@@ -12,7 +12,7 @@ test utterances are scored once.
 import argparse
 from pathlib import Path
 
-from experiments.grids import GRIDS
+from experiments.catalogue import GRIDS
 from surroundings import check_backend, run_program
 
 

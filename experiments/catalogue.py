@@ -1,6 +1,7 @@
-"""What can be reproduced, as experiments.toml has it: systems, and the experiments made of them."""
+"""What can be reproduced, as experiments.toml has it: systems, the experiments made of them, the paper's peers."""
 
 import dataclasses
+import itertools
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,3 +106,9 @@ def _read(content):
 
 
 SYSTEMS, EXPERIMENTS = _read(CONTENT)
+# The paper's peers of Table 1: {peer: its name there}, and {peer: every point of its grid}.
+PEERS = {peer: one["name"] for peer, one in CONTENT["peers"].items()}
+GRIDS = {
+    peer: [dict(zip(one["grid"], point, strict=True)) for point in itertools.product(*one["grid"].values())]
+    for peer, one in CONTENT["peers"].items()
+}

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.catalogue import CONTENT
-from experiments.grids import NAMES
+from experiments.catalogue import CONTENT, PEERS
 from experiments.intervals import NUM_DRAWS, SCORES, Scored, disagreement, mean_of, read_rows, rows_of, write_rows
 from experiments.markdown import (
     difference_cell,
@@ -82,8 +81,8 @@ def peers_page(experiment, results, path):
 def with_peers(experiment, results):
     """The majority class and the paper's rows before the experiment's own."""
     ours = scored_lines(experiment, results)
-    peer_of, own = {NAMES[peer]: peer for peer in results.peers}, {one.name for one in ours}
-    floor = NAMES["majority"]
+    peer_of, own = {PEERS[peer]: peer for peer in results.peers}, {one.name for one in ours}
+    floor = PEERS["majority"]
     rows = [results.recognition(floor, (), "majority", kind=experiment.scores)] if floor in peer_of else []
     for name, paper in PUBLISHED["table1"].items():
         if name in peer_of:
@@ -106,7 +105,7 @@ def about_peers(results):
             }
             tuned.append(
                 {
-                    "name": NAMES[peer],
+                    "name": PEERS[peer],
                     "grid": "; ".join(f"{name} {', '.join(values)}" for name, values in tried.items()),
                     "chosen": ["/".join(f"{value:g}" for value in one["chosen"]["point"].values()) for one in seeds],
                     "minutes": float(np.mean([one["seconds"] for one in seeds])) / 60,

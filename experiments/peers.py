@@ -193,12 +193,7 @@ def pad(rows, length=None):
 
 
 def ef_lstm(units, num_emotions=len(EMOTIONS), activation=None):
-    """EF-LSTM (early fusion): one LSTM over the vectors of a dialog, and Dense C at each utterance.
-
-    Args:
-        units: of the LSTM.
-        num_emotions: C.
-        activation: of the output: None (linear) or "softmax".
+    """EF-LSTM (early fusion): one LSTM of `units` over the vectors of a dialog, and Dense C at each utterance.
 
     Returns:
         A model of (B, H, 400) giving (B, H, C): at row h the shares after utterances 0..h.
@@ -211,12 +206,8 @@ def ef_lstm(units, num_emotions=len(EMOTIONS), activation=None):
 def bc_lstm(num_emotions=len(EMOTIONS), activation=None, units=BC_LSTM_UNITS):
     """BC-LSTM (Poria et al., ACL 2017) as the paper describes it: a bidirectional LSTM over the context.
 
-    The last states of both directions, side by side, go to Dense C. Rows of zeros are padding and are skipped.
-
-    Args:
-        num_emotions: C.
-        activation: of the output: None (linear, the paper's regression) or "softmax".
-        units: per direction.
+    The last states of both directions, `units` each, side by side, go to Dense C. Rows of zeros are padding and are
+    skipped. `activation` is None for the paper's regression.
 
     Returns:
         A model of {"vectors": (B, H, 400)}, as `context_vectors` gives them, giving (B, C) vote shares.
@@ -233,11 +224,6 @@ def tfn(hidden, num_emotions=len(EMOTIONS), activation=None):
     2. A one is put behind each, so that the product holds both vectors themselves: (B, 129) x (B, 33) -> (B, 4257).
     3. Dropout 0.2; Dense `hidden`, ReLU, twice; Dense C.
 
-    Args:
-        hidden: units of the two layers before the output.
-        num_emotions: C.
-        activation: of the output: None (linear) or "softmax".
-
     Returns:
         A model of {"audio": (B, 200), "text": (B, 200)} giving (B, C).
     """
@@ -245,8 +231,7 @@ def tfn(hidden, num_emotions=len(EMOTIONS), activation=None):
     sides = []
     for name, units in (("text", 128), ("audio", 32)):
         side = keras.layers.Dense(units, "relu", name=name + "_dense")(inputs[name])
-        one = keras.ops.ones_like(side[:, :1])
-        sides.append(keras.ops.concatenate([side, one], axis=1))
+        sides.append(keras.ops.concatenate([side, keras.ops.ones_like(side[:, :1])], axis=1))
     fused = keras.ops.einsum("bt,ba->bta", *sides)  # (B, 129, 33)
     fused = keras.layers.Dropout(0.2)(keras.layers.Flatten()(fused))
     for _ in range(2):
@@ -255,13 +240,5 @@ def tfn(hidden, num_emotions=len(EMOTIONS), activation=None):
 
 
 def context_vectors(audio, text):
-    """One batch of contexts: acoustic and textual vectors side by side, zeros after the shorter ones.
-
-    Args:
-        audio: B arrays (h, F), h may differ.
-        text: B arrays (h, F), of the same h.
-
-    Returns:
-        {"vectors": (B, H, 2 F) float32}.
-    """
+    """Contexts, B arrays (h, F) of each, as {"vectors": (B, H, 2 F) float32}, zeros after the shorter ones."""
     return {"vectors": pad([np.concatenate(pair, axis=1) for pair in zip(audio, text, strict=True)])}

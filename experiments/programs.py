@@ -45,11 +45,10 @@ class Stopped(Exception):
 
 
 def _locked(file, kind):
-    try:
+    with contextlib.suppress(BlockingIOError):
         fcntl.flock(file, kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+        return True
+    return False
 
 
 @dataclass(frozen=True)

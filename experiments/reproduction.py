@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from data.task import Task
-from experiments.catalogue import EXPERIMENTS, SYSTEMS, Experiment
-from experiments.grids import GRIDS
+from experiments.catalogue import EXPERIMENTS, GRIDS, SYSTEMS, Experiment
 from experiments.pages import WRITERS
 from experiments.programs import Program, do_all, going_on
 from experiments.rates import chosen_rates, lines_at
@@ -41,9 +40,8 @@ class Reproduction:
         """The runs, and before them those that give branches to them and are not among them."""
         there, givers = {run.folder for run in runs}, {}
         for run in runs:
-            if run.branches and run.branches not in there | set(givers):
-                system = SYSTEMS[run.branches.name.removesuffix(f"-seed{run.seed}")]
-                givers[run.branches] = self.place.run(system, run.seed, scored=False)
+            if run.giver and run.branches not in there:
+                givers[run.branches] = self.place.run(SYSTEMS[run.giver], run.seed, scored=False)
         return [*givers.values(), *runs]
 
     def meld_options(self):
@@ -98,7 +96,7 @@ class Reproduction:
             def finish(runs):
                 runs = self.with_givers(runs)
                 for wave in (False, True):  # those that take their branches from another run come second
-                    do([run for run in runs if bool(run.branches) is wave and not run.done()])
+                    do([run for run in runs if bool(run.giver) is wave and not run.done()])
 
             experiment = self.at_rates(finish)
             runs = self.planned(experiment)

@@ -24,8 +24,8 @@ class PlannedRun:
     """A training run, whether it is there or not.
 
     `settings` and `stages` (their names, in training order) are what train.py makes of `options`, which lack --run and
-    --branches; `branches` is the run folder that gives its branches, or None. `scored` says whether its test session
-    may be scored. All paths are absolute.
+    --branches; `giver` is the system whose run of the same seed gives its branches, or None. `scored` says whether its
+    test session may be scored. All paths are absolute.
     """
 
     system: str
@@ -36,8 +36,13 @@ class PlannedRun:
     settings: Settings
     stages: tuple
     corpus: Path
-    branches: Path | None
+    giver: str | None
     scored: bool = True
+
+    @property
+    def branches(self):
+        """The run folder that gives its branches, or None."""
+        return self.folder.with_name(f"{self.giver}-seed{self.seed}") if self.giver else None
 
     def check(self, corpus_sha256, glove_sha256):
         """Refuses a folder that holds another run than this one.
@@ -158,7 +163,7 @@ class Place:
             settings,
             tuple(stage.name for stage in system_itself.stages(settings)),
             self.corpus,
-            self.out / f"{system.branches}-seed{seed}" if system.branches else None,
+            system.branches,
             scored,
         )
         run.check(self.content.sha256, self.glove_sha256)

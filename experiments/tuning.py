@@ -14,7 +14,7 @@ from checkpoint import load_checkpoint
 from data.labels import categorical_targets, is_tie
 from data.scaling import Scaler
 from data.task import Task
-from experiments.grids import GRIDS, NAMES
+from experiments.catalogue import GRIDS, PEERS
 from experiments.peers import BC_LSTM_WINDOW, TRAINERS
 from scoring.evaluation import task_of
 from scoring.metrics import confusion_matrix, scores
@@ -154,7 +154,7 @@ def tune(material, own, folder, epochs, patience):
     results = {
         "protocol": {
             **own,
-            "name": NAMES[system],
+            "name": PEERS[system],
             "corpus": task.corpus.name,
             "test": task.name_of_test,
             "raters": task.settings.raters,

@@ -13,8 +13,7 @@ from data.corpus import read_corpus
 from data.labels import is_tie
 from data.task import Task
 from experiments.baselines import parse_arguments
-from experiments.catalogue import EXPERIMENTS
-from experiments.grids import GRIDS, NAMES
+from experiments.catalogue import EXPERIMENTS, GRIDS, PEERS
 from experiments.pages import PUBLISHED, peers_page
 from experiments.peers import BC_LSTM_WINDOW, TRAINERS, ef_lstm, labelled, pad, tfn
 from experiments.results import Results
@@ -193,7 +192,7 @@ def test_peers_are_rows_of_table_1(branches, tmp_path, monkeypatch):
     with open(tmp_path / "table1.csv", encoding="utf-8", newline="") as file:
         rows = {row["system"]: row for row in csv.DictReader(file) if row["score"] == "accuracy"}
     for name, system in (("SVM", "svm"), ("RF", "random_forest"), ("BC-LSTM", "bc_lstm"), ("TFN", "tfn")):
-        assert NAMES[system] == name and float(rows[name]["paper"]) == PUBLISHED["table1"][name][0]
+        assert PEERS[system] == name and float(rows[name]["paper"]) == PUBLISHED["table1"][name][0]
         assert float(rows[name]["mean"]) == 100 and float(rows[name]["full_minus_this"]) == 0
     assert float(rows["majority class"]["mean"]) < 50 and rows["MARN (paper only)"]["mean"] == ""
     page = (tmp_path / "table1.md").read_text()

@@ -35,7 +35,7 @@ def done(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def few_draws(monkeypatch):
-    monkeypatch.setattr(experiments.results, "dialog_draws", functools.partial(dialog_draws, num_draws=200))
+    monkeypatch.setattr(experiments.results, "dialog_draws", functools.partial(dialog_draws, num_draws=60))
 
 
 def here(tasks):
