@@ -170,10 +170,15 @@ def read_rows(path):
         columns.pop()
     for number, cells in lines:
         if len(cells) < len(columns) or any(cells[len(columns) :]):
+            alone = len(columns) == 1
             raise InputError(
                 f"{path}, line {number}: {len(cells)} cells, the header has {len(columns)}; "
-                "is a comma in a text without quotes around it?"
+                f"{f'is line {first} the header?' if alone else 'is a comma in a text without quotes around it?'}"
             )
+    again = [number for number, cells in lines if cells[: len(columns)] == columns]
+    if again:
+        notes.append(f"the header is there again in line {again[0]} (several tables in one?); not read")
+        lines = [(number, cells) for number, cells in lines if number not in again]
     if re.fullmatch(r"(?:Unnamed: 0)?", columns[0]) and all(cells[0].isdigit() for _, cells in lines):
         notes.append("the first column has no name and counts the rows; it is not read")
         columns, lines = columns[1:], [(number, cells[1:]) for number, cells in lines]
@@ -216,7 +221,8 @@ def _cells_of_spreadsheet(path):
     try:
         sheets = pandas.read_excel(path, sheet_name=None, header=None, dtype=str, na_filter=False)
     except ImportError as error:
-        raise InputError(f"{path}: {error.name or error} is needed to read it; or save it as CSV in UTF-8") from error
+        package = "openpyxl" if "openpyxl" in str(error) else "python-calamine"
+        raise InputError(f"{path}: needs the package {package}: pip install {package}; or save it as CSV") from error
     except Exception as error:  # each of its engines has errors of its own
         raise InputError(f"{path}: not a readable spreadsheet ({str(error)[:200]}); save it as CSV in UTF-8") from error
     name, frame = next(iter(sheets.items()))

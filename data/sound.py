@@ -78,9 +78,10 @@ def opened(path, channels_apart=False):
         with open(path, "rb") as file:
             head = file.read(512)
     except OSError as error:
-        raise InputError(
-            f"{path}: {'missing' if not path.exists() else f'cannot be read ({error.strerror})'}"
-        ) from error
+        if path.exists():
+            raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+        near = _names(path.parent).get(path.stem.casefold())
+        raise InputError(f"{path}: missing{f'; {near} is there' if near else ''}") from error
     if kind := what_it_is(head):
         raise InputError(f"{path}: {kind}")
     with tempfile.TemporaryDirectory(prefix="sound_") as folder, contextlib.ExitStack() as stack:
@@ -118,6 +119,12 @@ def opened(path, channels_apart=False):
                     whole.write(np.clip(block, -1, _FULL_SCALE))
             file = stack.enter_context(soundfile.SoundFile(wav))
         yield Recording(path, file, notes)
+
+
+@functools.lru_cache(maxsize=8)
+def _names(folder):
+    """{name without case and suffix: a file's name} of a folder, for the name that was meant."""
+    return {Path(name).stem.casefold(): name for name in (os.listdir(folder) if folder.is_dir() else ())}
 
 
 class Recording:

@@ -18,8 +18,8 @@ _NEEDED = ("dialog", "utterance", "start_s", "speaker", "transcript")
 _OPTIONAL = ("end_s", "wav", "channel", "split", "session")
 _RATER = re.compile(r"(?P<kind>vote|self):(?P<name>.+)")
 _SESSION, _CHANNEL = re.compile(r"(?P<number>[0-9]{1,2})(?:\.0*)?"), re.compile(r"(?P<number>[1-9][0-9]?)(?:\.0*)?")
-# What programs write where nobody voted.
-_NO_VOTE = {*("", "nan", "none", "null", "nil", "n/a", "#n/a", "na", "<na>", "nat", "-", "--", "?", "[]", "{}")}
+# What programs write into an empty cell.
+_NOTHING = {*("", "nan", "none", "null", "nil", "n/a", "#n/a", "na", "<na>", "nat", "-", "--", "?", "[]", "{}")}
 _SEVERAL = re.compile(r"[|,/\\+&\[\]{}\"<>=:\r\n]")
 _INVISIBLE = re.compile("[\u00ad\u200b\u200e\u200f\u2060\ufeff]")
 
@@ -41,6 +41,7 @@ def read_table(path, emotions=None, name=None, with_sound=True):
     """
     path = Path(path)
     rows, columns, mended = reading.read_rows(path)
+    rows = [(number, {name: _filled(name, cell) for name, cell in row.items()}) for number, row in rows]
     raters = _check_columns(path, columns)
     tags = [{rater: _tags(row[rater], emotions) for rater in raters} for _, row in rows]
     counts = _count_emotions(path, rows, tags, emotions)
@@ -58,6 +59,10 @@ def read_table(path, emotions=None, name=None, with_sound=True):
     _check_together(path, [number for number, _ in rows], utterances)
     notes = {note: [] for note in mended}
     notes[f"votes: {', '.join(f'{emotion} {counts[emotion]}' for emotion in emotions)}"] = []
+    for one in utterances:
+        if one.transcript and one.transcript != "-" and one.transcript.casefold() in _NOTHING:
+            sentence = f"its transcript is {one.transcript!r}, which counts as words; should it be empty?"
+            notes.setdefault(sentence, []).append(one.utterance_id)
     voteless = sum(not any(one.votes_external + one.votes_self) for one in utterances)
     if voteless:
         notes[f"{voteless} utterances without any vote: they are context, and neither trained on nor scored"] = []
@@ -93,10 +98,15 @@ def _check_columns(path, columns):
     return raters
 
 
+def _filled(name, cell):
+    """A cell, empty where a program wrote that a column that may be empty is."""
+    return "" if name in ("end_s", "wav", "channel") and cell.casefold() in _NOTHING else cell
+
+
 def _tags(cell, asked):
     """The emotions in a cell; what stands for none is none, unless it is asked for as an emotion."""
     tags = [tag.strip() for tag in cell.split(";")]
-    return [tag for tag in tags if tag.casefold() not in _NO_VOTE or (tag and tag in (asked or ()))]
+    return [tag for tag in tags if tag.casefold() not in _NOTHING or (tag and tag in (asked or ()))]
 
 
 def _count_emotions(path, rows, tags, asked):

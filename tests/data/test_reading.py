@@ -116,6 +116,9 @@ def test_what_spreadsheets_and_frames_add_is_passed_over(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text("name,time,,\na,1,,\n,,,\n\nb,2,,\n,,,\n , ,,\n")
     assert rows_of(path) == [["name", "time"], ["a", "1"], ["b", "2"]]
+    path.write_text("name,time\na,1\nname,time\nb,2\n")  # two files in one
+    assert rows_of(path) == [["name", "time"], ["a", "1"], ["b", "2"]]
+    assert read_rows(path)[2] == [f"{path}: the header is there again in line 3 (several tables in one?); not read"]
     for index in ("", "Unnamed: 0"):
         path.write_text(f"{index},name\n0,a\n1,b\n")
         assert rows_of(path) == [["name"], ["a"], ["b"]]
@@ -128,6 +131,7 @@ def test_what_spreadsheets_and_frames_add_is_passed_over(tmp_path):
         (b"", "empty; expected a table"),
         (b"a,b\n", "no utterance in it"),
         (b"a,b\n1,2\n3,4,5\n", "line 3: 3 cells, the header has 2; is a comma in a text"),
+        (b"# made on Monday\na,b\n1,2\n", "line 2: 2 cells, the header has 1; is line 1 the header?"),
         (b"a,a\n1,2\n", "column 'a' is there twice"),
         (b'a,b\n1,"2\n', "line 2: not CSV"),
         (b"a,b\n1,2\n\x003,4\n", "line 3: a NUL character"),

@@ -251,5 +251,12 @@ def test_addresses_and_windows_paths(tmp_path):
     assert source.utterances[0].sound is None and not any("http" in line for line in said(source.notes))
 
 
+def test_a_missing_file_whose_name_was_meant(tmp_path):
+    (tmp_path / "U1.wav").write_bytes(b"")
+    for name in ("u1.WAV", "u1", "u1.mp3"):
+        with pytest.raises(InputError, match=f"{name}: missing; U1.wav is there"):
+            read_sound(tmp_path / name)
+
+
 def test_a_file_of_its_own_is_taken_whole(tmp_path):
     assert read_table(clips(tmp_path)).utterances[0].sound == Sound(tmp_path / "train_0.wav")

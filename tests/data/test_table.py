@@ -126,6 +126,17 @@ def test_what_stands_for_no_vote_is_none(tmp_path):
     )
 
 
+def test_empty_cells_as_programs_write_them(tmp_path):
+    """R writes NA, a frame's text nan; in a transcript it could be a word."""
+    first = [*ROWS[1]]
+    first[HEADER.index("end_s")] = first[HEADER.index("wav")] = "NA"
+    first[HEADER.index("transcript")] = "nan"
+    source = read_table(write_table(tmp_path / "mine.csv", [ROWS[0], first, *ROWS[2:]]))
+    one = source.utterances[0]
+    assert (one.utterance_id, one.end_s, one.sound) == ("u1", one.start_s, None)
+    assert source.notes["its transcript is 'nan', which counts as words; should it be empty?"] == ["u1"]
+
+
 @pytest.mark.parametrize(
     ("votes", "message"),
     [
