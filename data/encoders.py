@@ -93,9 +93,9 @@ class _Encoder:
         return loaded(self.folder, self._OF_SOUND)
 
     def _checked(self):
-        num_layers = getattr(self._model.model.config, "num_hidden_layers", 0)
+        num_layers = getattr(self._model.model.config, "num_hidden_layers", None)
         for layer in self.identity.layers:
-            if not -num_layers - 1 <= layer <= num_layers:
+            if num_layers is not None and not -num_layers - 1 <= layer <= num_layers:
                 raise InputError(f"{self.folder}: there is no layer {layer}; it has {num_layers}, and 0, the embedding")
         try:
             self._try()
@@ -178,6 +178,8 @@ class TextEncoder(_Encoder):
             batch = one.reader(texts, padding=True, truncation=True, max_length=one.most, return_tensors="pt")
             batch = batch.to(one.model.device)
             mask = batch["attention_mask"]  # (B, steps)
+            if not mask.shape[1]:  # of empty texts, where nothing opens and closes a text
+                return np.zeros((len(texts), len(self.names)), "float32")
             hidden = one.hidden(self.identity.layers, **batch).double() * mask[:, None, :, None]
             sums = mask.sum(1), hidden.sum(2), (hidden**2).sum(2)
         return self._pooled(*(array.cpu().numpy() for array in sums))

@@ -110,8 +110,10 @@ def _packages():
         import huggingface_hub
         import torch
         import transformers
-    except ImportError as error:
-        raise InputError(f"encoders need the package {error.name}: pip install -r requirements-encoders.txt") from error
+    except (ImportError, OSError) as error:  # OSError: a torch for CUDA without the packages of CUDA
+        raise InputError(
+            f"encoders need torch and transformers: pip install -r requirements-encoders.txt ({one_line(error)})"
+        ) from error
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     return torch, transformers, huggingface_hub
@@ -158,7 +160,7 @@ def loaded(folder, of_sound):
     missing = sorted(name for name in found["missing_keys"] if not name.startswith(_UNUSED_WEIGHTS))
     if missing:
         raise InputError(f"{folder}: {len(missing)} of the model's weights are missing, the first is {missing[0]}")
-    model = (model.get_encoder() if config.is_encoder_decoder else model).eval()
+    model = (model.get_encoder() if hasattr(model, "encoder") and hasattr(model, "decoder") else model).eval()
     model = model.to("cuda" if torch.cuda.is_available() else "cpu")
     if not of_sound:
         if reader.pad_token is None:

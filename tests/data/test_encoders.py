@@ -107,6 +107,27 @@ def test_text_vectors_are_those_of_each_text_alone(bert, monkeypatch, pooling):
     assert (encoder.identity.name, encoder.identity.pooling) == ("tiny-bert", pooling or "mean")
 
 
+def test_other_kinds_of_text_models(tmp_path):
+    """One with a decoder, which is left out; one without a token for padding, and nothing around a text."""
+    tokenizers = pytest.importorskip("tokenizers")
+    words = tokenizers.Tokenizer(tokenizers.models.WordLevel({"oh": 0, "?": 1, "end": 2}, unk_token="?"))
+    words.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    reader = transformers.PreTrainedTokenizerFast(tokenizer_object=words, unk_token="?", eos_token="end")
+    t5 = {"d_model": 8, "d_kv": 4, "d_ff": 12, "num_layers": 2, "num_heads": 2, "decoder_start_token_id": 0}
+    gpt = {"n_embd": 8, "n_layer": 2, "n_head": 2, "n_positions": 64, "bos_token_id": 2, "eos_token_id": 2}
+    for name, model in (
+        ("t5", transformers.T5EncoderModel(transformers.T5Config(vocab_size=3, **t5))),
+        ("gpt", transformers.GPT2Model(transformers.GPT2Config(vocab_size=3, **gpt))),
+    ):
+        model.save_pretrained(tmp_path / name)
+        reader.save_pretrained(tmp_path / name)
+        encoder = TextEncoder.load(tmp_path / name)
+        vectors = encoder.encode(["oh oh no", "", "oh"])
+        assert vectors.shape == (3, 8) and (vectors[1] == 0).all() and vectors[[0, 2]].all()
+        np.testing.assert_allclose(encoder.encode(["oh"])[0], vectors[2], atol=1e-6)
+        assert (encoder.encode([""]) == 0).all()
+
+
 def test_a_batch_is_bounded_and_holds_every_text_once(monkeypatch):
     monkeypatch.setattr(encoders, "_BATCH_TOKENS", 100)
     lengths = sorted([0, 0, 3, 3, 8, 20, 45, 46, 47, 99, 100, 5000, 6000])
@@ -317,7 +338,7 @@ def test_what_cannot_be_asked_is_one_line(bert, hubert, tmp_path, monkeypatch):
         assert "\n" not in str(caught.value)
     monkeypatch.setitem(sys.modules, "transformers", None)
     pretrained.loaded.cache_clear()
-    with pytest.raises(InputError, match="^encoders need the package transformers: pip install -r requirements-enc"):
+    with pytest.raises(InputError, match="^encoders need torch and transformers: pip install -r requirements-encoders"):
         TextEncoder.load(bert)
 
 
