@@ -1,7 +1,8 @@
 """What surrounds every program of the project: the environment that it settles, and the one end of all errors.
 
-TensorFlow and Keras read the environment when they are imported, so importing this file sets what they read: no
-start-up notes, and TensorFlow unless KERAS_BACKEND says "jax" or "torch", whatever an old keras.json says.
+TensorFlow, Keras and Matplotlib read the environment when they are imported, so importing this file sets what they
+read: no start-up notes; TensorFlow unless KERAS_BACKEND says "jax" or "torch", whatever an old keras.json says; and
+figures without a display, whatever a notebook has left.
 """
 
 import importlib.util
@@ -17,6 +18,7 @@ PARENT = "MCAF_STOP_WITHOUT_PARENT"
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors are shown
 os.environ["KERAS_BACKEND"] = os.environ.get("KERAS_BACKEND") or "tensorflow"
+os.environ["MPLBACKEND"] = "Agg"
 logging.getLogger("tensorflow").setLevel(logging.ERROR)  # batches of new shapes are normal here
 
 

@@ -9,6 +9,8 @@ import numpy as np
 
 from storage.files import atomic_path
 
+matplotlib.rcParams["text.parse_math"] = False  # a dollar sign in a name or a transcript is no formula
+
 # Okabe and Ito's palette: distinct for every common kind of colour vision.
 BLUE, ORANGE = "#0072B2", "#D55E00"
 
@@ -168,9 +170,8 @@ def attention_figure(scores, labels, num_padding, title, path):
 
 
 def _shortened(text):
-    """One line of at most 60 characters; dollar signs are no formulas."""
-    text = text if len(text) <= _LABEL_CHARACTERS else text[: _LABEL_CHARACTERS - 1].rstrip() + "…"
-    return text.replace("$", r"\$")
+    """One line of at most 60 characters."""
+    return text if len(text) <= _LABEL_CHARACTERS else text[: _LABEL_CHARACTERS - 1].rstrip() + "…"
 
 
 def factor_figure(factors, title, path):

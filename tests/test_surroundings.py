@@ -1,0 +1,36 @@
+"""Settings of the surroundings that a user did not mean for us change no result and no answer."""
+
+import json
+
+import numpy as np
+from conftest import run_script
+
+from scoring.figures import confusion_figure
+
+STRANGE = {
+    "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+    "PYTHONIOENCODING": "ascii",
+    "LC_ALL": "C",
+    "DISPLAY": "",
+}
+
+
+def test_old_configurations_notebooks_and_plain_terminals_change_nothing(miniature, tmp_path):
+    """keras.json of Theano and 64 bits, a notebook's Matplotlib, a terminal without Unicode: the same bytes."""
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "keras.json").write_text('{"backend": "theano", "floatx": "float64", "epsilon": 0.01}')
+    strange, weights = STRANGE | {"KERAS_HOME": str(tmp_path / "home")}, []
+    for name, env in (("plain", {}), ("stränge", strange)):
+        options = ("--modality", "audio", "--epochs", 1, "--loss", "cross_entropy")
+        done = run_script("train.py", "--corpus", miniature, "--run", tmp_path / name, *options, env=env)
+        assert done.returncode == 0, done.stderr
+        weights.append((tmp_path / name / "audio.weights.h5").read_bytes())
+    assert weights[0] == weights[1]
+    done = run_script("evaluate.py", tmp_path / "stränge", env=strange)
+    assert done.returncode == 0 and "str\\xe4nge" in done.stdout, done.stderr
+    assert json.loads((tmp_path / "stränge" / "results.json").read_text())["num_utterances"] > 0
+
+
+def test_dollar_signs_in_names_are_no_formulas(tmp_path):
+    confusion_figure(np.eye(2, dtype=int), ("joy$_x", r"$\frac$"), "corpus $", tmp_path / "matrix.png")
+    assert (tmp_path / "matrix.pdf").stat().st_size > 1000
