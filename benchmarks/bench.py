@@ -22,7 +22,7 @@ from surroundings import check_backend, run_program
 HERE = Path(__file__).parent
 BEGIN = "<!-- Written by make bench: begin -->"
 PARTS = ("fusion", "fusion-side-by-side", "causal", "stream", "context-length", "evaluation", "evaluation-causal")
-PARTS += ("text", "text-side-by-side", "audio", "extraction", "start-up", "whole-run")
+PARTS += ("text", "text-side-by-side", "audio", "extraction", "predict-hour", "start-up", "whole-run")
 
 
 def main():
@@ -161,6 +161,19 @@ ROWS = (
     ("ours against padded, text", "text-side-by-side", _ratio("padded"), "3 times"),
     ("audio epoch, 6,552 columns", "audio", _number("epoch_s"), ""),
     ("eGeMAPS features, seconds of sound a second, by workers", "extraction", _by_workers, ""),
+    (
+        "`predict.py` on an hour of talk, 900 utterances, page included",
+        "predict-hour",
+        _number("hour_s", "{:.0f} s"),
+        "60 s",
+    ),
+    ("most memory of it, all processes", "predict-hour", _number("hour_memory_mib", "{:.2f} GiB", 1 / 1024), "1.5 GiB"),
+    (
+        "`predict.py` on an archive, seconds of sound a core does in a second, start-up included",
+        "predict-hour",
+        _number("archive_s_per_core_s", "{:.0f}"),
+        "",
+    ),
     (_TRAINED, "whole-run", _number("train_s", "{:.0f} s"), ""),
     (_EVALUATED, "whole-run", _number("evaluate_s", "{:.0f} s"), ""),
     ("most memory of the two", "whole-run", _number("scripts_peak_memory_mib", "{:.1f} GiB", 1 / 1024), "3 GiB"),

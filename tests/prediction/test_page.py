@@ -128,6 +128,11 @@ def test_filters_zoom_and_text(opened, tmp_path):
     write_page(tmp_path / "talk.html", talk, "talk%20%231.wav")  # the sound lies beside the page, and is lost
     page = opened("talk.html", viewport={"width": 1100, "height": 700})
     until(page, "document.getElementById('now').textContent.includes('cannot be played')")
+    (tmp_path / "talk #1.wav").write_bytes(wav(30)[1])
+    page.reload()
+    page.locator("#list .time").nth(2).click()
+    until(page, "document.getElementById('audio').currentTime > 5")
+    page.keyboard.press("Space")
     visible = page.locator("#list li:visible")
     page.locator("#speaker").select_option("1")
     assert visible.count() == 6 and page.locator("#count").inner_text() == "6 of 12 utterances"
@@ -194,7 +199,7 @@ def test_everybody_can_read_it(mode, opened, tmp_path):
 
 
 def test_an_hour_stays_smooth_and_small(opened, tmp_path):
-    """900 utterances: far below 1.5 MB besides the sound; little is drawn at once, so that zoom and scroll are quick."""
+    """900 utterances: far below 1.5 MB besides the sound; little is drawn at once, so it stays quick."""
     talk = conversation(900)
     talk = replace(talk, answers=(*talk.answers[:7], *talk.answers[8:]))
     write_page(tmp_path / "talk.html", talk, ("audio/mpeg", bytes(1000)))
