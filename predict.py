@@ -14,7 +14,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from storage.files import InputError, made_folder
+from storage.files import InputError
 from surroundings import check_backend, run_program
 
 ROOT = Path(__file__).resolve().parent
@@ -25,6 +25,8 @@ def main():
     arguments = parser.parse_args()
     if arguments.demo == bool(arguments.recording):
         parser.error("give a recording, a folder of them, a transcript with --audio none, or --demo")
+    if arguments.jobs is not None and arguments.jobs < 1:
+        parser.error(f"--jobs {arguments.jobs}: must be 1 or more")
     check_backend()
     # The framework takes seconds, and --help needs none.
     from prediction import archive, conversation, demo
@@ -45,9 +47,9 @@ def main():
         raise InputError(f"{recording}: no such file or folder")
     out = arguments.out or (recording if recording.is_dir() else recording.parent) / "emotions"
     if recording.is_dir() or arguments.scheduler:
-        sys.exit(predict_folder(archive, recording, arguments, options, made_folder(out)))
+        sys.exit(predict_folder(archive, recording, arguments, options, out))
     job = job_of(archive, conversation, arguments, recording)
-    answer = conversation.run(job, options, made_folder(out))
+    answer = conversation.run(job, options, out)
     print(said(answer))
     files = ", ".join(f"{job.name}{suffix}" for suffix in conversation.SUFFIXES)
     print(f"written to {out}: {files}")
@@ -115,7 +117,7 @@ def command_line():
     )
     parser.add_argument("--emo-large-conf", type=Path, help="openSMILE's emo_large.conf, for a run on those features")
     parser.add_argument("--out", type=Path, help="folder for the answers; default: 'emotions' beside the recording")
-    parser.add_argument("--jobs", type=int, help="processes; default: all cores")
+    parser.add_argument("--jobs", type=int, metavar="N", help="processes, 1 or more; default: all cores")
     parser.add_argument("--scheduler", metavar="HOST:PORT", help="a Dask cluster's scheduler, for a folder")
     parser.add_argument("--demo", action="store_true", help="make up a conversation, and predict that")
     parser.add_argument("--no-progress", action="store_true", help="show no progress bar")

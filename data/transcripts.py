@@ -15,7 +15,7 @@ from html import unescape
 from pathlib import Path
 
 import webvtt
-from pydantic import BaseModel, ConfigDict, FiniteFloat, TypeAdapter, ValidationError
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, FiniteFloat, TypeAdapter, ValidationError
 from pympi import Eaf, TextGrid
 
 from data import reading
@@ -110,8 +110,9 @@ def _utterances(path, pieces, notes):
 
 
 def _line(text):
-    """Text in one line, without control characters."""
-    return " ".join("".join(one if one.isprintable() or ord(one) > 0x9F else " " for one in text).split())
+    """Text in one line, without control characters and halves of characters."""
+    text = "".join(one if one.isprintable() or ord(one) > 0x9F else " " for one in text)
+    return " ".join(text.encode("utf-8", "replace").decode().split())
 
 
 def _text(path):
@@ -181,7 +182,7 @@ class _Word(BaseModel):
 
     model_config = ConfigDict(strict=True)
 
-    word: str
+    word: str = Field(validation_alias=AliasChoices("word", "text"))
     start: FiniteFloat | None = None
     end: FiniteFloat | None = None
     speaker: str | None = None

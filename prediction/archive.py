@@ -23,7 +23,7 @@ from data.transcripts import SUFFIXES as TRANSCRIPTS
 from data.workers import cluster, interrupts_ignored
 from prediction import conversation, page, sound
 from prediction.about import checkpoint_said, limits_of
-from storage.files import InputError, atomic_path, read_json
+from storage.files import InputError, atomic_path, made_folder, read_json
 from storage.runs import read_run
 
 # Of several transcripts the one that people made, then the one that says most.
@@ -121,6 +121,7 @@ def predict_folder(folder, options, out, scheduler=None):
     if next(iter(jobs_in(folder, out, options.audio)), None) is None:
         raise InputError(f"{folder}: no {'recording' if options.audio else 'transcript'} in it")
     checkpoint_said(options.checkpoint)
+    made_folder(out)
     counts, failures = {"done": 0, "skipped": 0}, {}
     width = options.jobs or os.cpu_count()
     quiet = replace(options, jobs=1, progress=False)
@@ -241,11 +242,13 @@ def _summarise(folder, options, out, failures):
     with atomic_path(out / "summary.csv") as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         for job in jobs_in(folder, out, options.audio):
-            name = job.name if isinstance(job, conversation.Job) else job[0]
-            entry = {"name": name, "failure": failures.get(name)}
+            path = job.name if isinstance(job, conversation.Job) else job[0]
+            name = conversation.shown(path)
+            entry = {"name": name, "failure": failures.get(path)}
             if not entry["failure"]:
                 try:
-                    entry |= _summary(read_json(out / f"{name}.json"))
+                    entry |= _summary(read_json(out / f"{path}.json"))
+                    entry["link"] = quote(os.fsencode(f"{path}.html"))
                 except InputError:
                     continue  # was not reached yet
             if emotions is None and "emotions" in entry:
@@ -279,7 +282,6 @@ def _summary(answer):
     weights = [max(one["seconds"], 0.1) for one in spoken]
     shares = np.average([one["shares"] for one in spoken], axis=0, weights=weights).tolist() if spoken else None
     return {
-        "link": quote(f"{answer['name']}.html"),
         "duration_s": answer["duration_s"],
         "speakers": len(answer["speakers"]),
         "utterances": len(answer["utterances"]),

@@ -24,7 +24,7 @@ from data.transcripts import read_transcript
 from prediction import output, sound
 from prediction.about import checkpoint_said, limits_of
 from prediction.page import write_page
-from storage.files import InputError, sha256
+from storage.files import InputError, made_folder, sha256
 
 SUFFIXES = (".html", ".csv", ".emotions.vtt", ".json")  # of what is written, the last one last
 _OVERLAP_S = 0.1  # shorter ones come of rounded times
@@ -67,7 +67,9 @@ class Job:
 
     def inputs(self, options):
         """What the answer depends on, besides the checkpoint; a recording is known by its size and time."""
-        said = asdict(options) | {"transcript": {"file": self.transcript.name, "sha256": sha256(self.transcript)}}
+        said = asdict(options) | {
+            "transcript": {"file": shown(self.transcript.name), "sha256": sha256(self.transcript)}
+        }
         for name in ("checkpoint", "jobs", "progress"):
             del said[name]
         for name in ("glove", "emo_large_conf"):
@@ -83,13 +85,18 @@ def _seen(path):
         stat = Path(path).stat()
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-    return {"file": Path(path).name, "bytes": stat.st_size, "modified_ns": stat.st_mtime_ns}
+    return {"file": shown(Path(path).name), "bytes": stat.st_size, "modified_ns": stat.st_mtime_ns}
 
 
 @functools.lru_cache(maxsize=1)
 def recogniser_of(checkpoint, glove, text_encoder):
     """The checkpoint, loaded once per process."""
     return load_checkpoint(checkpoint, glove=glove, text_encoder=text_encoder)
+
+
+def shown(name):
+    """The name of a file as text; bytes that are no UTF-8 become question marks."""
+    return name.encode("utf-8", "replace").decode()
 
 
 def path_of(job, out, suffix):
@@ -138,7 +145,7 @@ def run(job, options, out):
         with _lock:
             conversation = predict(job, options, recording)
         played = sound.for_page(job.recording, recording, folder) if recording else None
-    folder.mkdir(parents=True, exist_ok=True)
+    made_folder(folder)
     writers = (lambda *both: write_page(*both, played), output.write_table, output.write_subtitles)
     for suffix, write in zip(SUFFIXES, (*writers, output.write_answers), strict=True):
         write(path_of(job, out, suffix), conversation)
@@ -153,7 +160,8 @@ def predict(job, options, recording):
         raise InputError(f"{options.checkpoint}: this checkpoint cannot answer from words alone; give it the recording")
     utterances, notes = read_transcript(job.transcript)
     if job.others:
-        notes[f"other transcripts are there and not read: {', '.join(one.name for one in job.others)}"] = []
+        others = ", ".join(shown(one.name) for one in job.others)
+        notes[f"other transcripts are there and not read: {others}"] = []
     features = np.full((len(utterances), len(recogniser.audio_names)), np.nan) if reads_sound else None
     if recording:
         _note_times(utterances, recording.seconds, notes, bool(options.speaker_channels))
@@ -172,7 +180,7 @@ def predict(job, options, recording):
         notes["no sound is read: all answers rest on the words"] = []
     _add(notes, "nothing to answer from, hence no answer", utterances, [on == "nothing" for on in rests])
     return output.Conversation(
-        name=job.name,
+        name=shown(job.name),
         emotions=recogniser.emotions,
         answers=tuple(map(output.Answer, utterances, _shares(recogniser, utterances, texts, features, rests), rests)),
         checkpoint=checkpoint_said(options.checkpoint),

@@ -103,7 +103,7 @@ def for_page(path, recording, page_folder):
     coded = _mp3(recording.readable, rates[0]) if rates else None
     if coded and len(coded) <= LARGEST_EMBEDDED:
         return "audio/mpeg", coded
-    return quote(os.path.relpath(path.resolve(), Path(page_folder).resolve()))
+    return quote(os.fsencode(os.path.relpath(path.resolve(), Path(page_folder).resolve())))
 
 
 def _mp3(path, kbps):

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import shutil
 import sys
 from concurrent.futures import ProcessPoolExecutor
@@ -199,7 +200,7 @@ def test_a_mistake_is_one_line_and_nothing_is_written(fault, command, tmp_path):
         command(tmp_path / recording, *(tmp_path if option == "." else option for option in options))
     assert "\n" not in str(error.value)
     after = sorted(path.name for path in tmp_path.iterdir())
-    assert [name for name in after if name != "emotions"] == before and not list(tmp_path.glob("emotions/*"))
+    assert after == before
 
 
 def test_a_folder_goes_on_after_faults_and_where_it_was(command, monkeypatch, tmp_path):
@@ -285,6 +286,21 @@ def test_checkpoints_of_one_modality(tmp_path, monkeypatch):
     options = conversation.Options(tmp_path / "audio", audio=False)
     with pytest.raises(InputError, match="cannot answer from words alone"):
         conversation.run(conversation.Job("talk", tmp_path / "talk.csv"), options, tmp_path / "out")
+
+
+def test_names_that_are_no_text(command, monkeypatch, tmp_path):
+    """A file's name that is no UTF-8, and half a character in a transcript, are shown as far as they are text."""
+    wav = write_talk(tmp_path)
+    name = os.fsdecode(b"caf\xe9")
+    wav.rename(tmp_path / f"{name}.wav")
+    segment = {"start": 0.5, "end": 2, "text": "hello \ud83d\u0007 you", "words": [], "speaker": "A\udc80"}
+    (tmp_path / f"{name}.json").write_text(json.dumps([segment]))
+    (tmp_path / "talk.csv").unlink()
+    monkeypatch.setattr(archive, "_results", in_this_process)
+    assert command(tmp_path)[0] == 0
+    (row,) = read_csv(tmp_path / "emotions" / f"{name}.csv")
+    assert (row["speaker"], row["transcript"]) == ("A?", "hello ? you")
+    assert 'href="caf%E9.html"' in (tmp_path / "emotions" / "index.html").read_text("utf-8")
 
 
 def test_transcripts_beside_a_recording(tmp_path):
