@@ -29,7 +29,7 @@ _BATCH_TOKENS = 4096  # of texts encoded together, padding included
 class _Encoder:
     """An encoder that was found and checked. It can go to other processes, and each loads the model when it needs it.
 
-    `folder` is the model's, `identity` what tells it from others (`storage.runs.EncoderFiles`).
+    `folder` is the model's, with its whole path; `identity` what tells it from others (`storage.runs.EncoderFiles`).
     """
 
     folder: str
@@ -51,7 +51,7 @@ class _Encoder:
         folder = folders(path_or_name, download)[0]
         about = {"name": name_of(folder), "layers": tuple(layers), "pooling": pooling or cls._POOLING}
         try:
-            return cls(str(folder), EncoderFiles(sha256=fingerprint(folder), **about))._checked()
+            return cls(str(folder.absolute()), EncoderFiles(sha256=fingerprint(folder), **about))._checked()
         except ValidationError as error:
             raise InputError(said_of(error)) from error
 
@@ -71,7 +71,7 @@ class _Encoder:
         for folder in folders(path_or_name or identity.name, advice=advice):
             try:
                 if fingerprint(folder) == identity.sha256:
-                    return cls(str(folder), identity)._checked()
+                    return cls(str(folder.absolute()), identity)._checked()
                 problem = InputError(
                     f"{folder}: not {identity.name} as it was in training, its weights or config.json differ; {advice}"
                 )
