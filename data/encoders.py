@@ -137,24 +137,24 @@ class TextEncoder(_Encoder):
         batches, num_kept = list(_batches([len(text) for text in different])), 0
         rows = np.empty((len(different), len(self.names)), "float32")
         with contextlib.ExitStack() as stack:
+            if cache:
+                owner = json.dumps([self.identity.model_dump(mode="json"), different])
+                file, num_kept = _kept_rows(cache, owner, rows, batches)
+                stack.enter_context(file)
             bar = tqdm(
                 desc=self.identity.name,
                 total=len(different),
+                initial=batches[num_kept - 1].stop if num_kept else 0,
                 unit=" texts",
                 disable=not progress,
                 mininterval=0.1 if sys.stderr.isatty() else 10,  # as in data.extraction
             )
             stack.enter_context(bar)
-            if cache:
-                owner = json.dumps([self.identity.model_dump(mode="json"), different])
-                file, num_kept = _kept_rows(cache, owner, rows, batches)
-                stack.enter_context(file)
-            for number, batch in enumerate(batches):
-                if number >= num_kept:
-                    rows[batch] = self._encode(different[batch])
-                    if cache:
-                        with _writing(cache):
-                            file.write(rows[batch])
+            for batch in batches[num_kept:]:
+                rows[batch] = self._encode(different[batch])
+                if cache:
+                    with _writing(cache):
+                        file.write(rows[batch])
                 bar.update(batch.stop - batch.start)
         bad = ~np.isfinite(rows).all(axis=1)
         if bad.any():
