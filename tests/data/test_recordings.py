@@ -225,12 +225,10 @@ def test_names_that_are_not_utf8(tmp_path):
     folder = os.path.join(os.fsencode(tmp_path), b"caf\xe9")
     os.mkdir(folder)
     folder = os.fsdecode(folder)
-    rows = rows_of(*["so\udcffund.wav"] * 3)
     soundfile.write(os.fsencode(os.path.join(folder, "sound.wav")), talk(), RATE_HZ)
-    rows = rows_of(*["sound.wav"] * 3)
     table = os.path.join(folder, "t\udcff.csv")
     with open(table, "w", encoding="utf-8", newline="") as file:
-        csv.writer(file).writerows([HEADER, *rows])
+        csv.writer(file).writerows([HEADER, *rows_of(*["sound.wav"] * 3)])
     command = [sys.executable, "-m", "data.prepare", "table", "--table", table, "--out", os.path.join(folder, "o.h5")]
     env = os.environ | {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "1"}
     done = subprocess.run([*command, "--jobs", "1"], cwd=ROOT, env=env, capture_output=True)
