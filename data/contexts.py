@@ -8,6 +8,7 @@ So that short contexts do not pay for long ones, several share a line of rows (a
 Letters of the shapes: B contexts, P packs, H rows of a pack, F features.
 """
 
+import keras
 import numpy as np
 
 from data.text import PADDING_ID
@@ -74,8 +75,6 @@ def pack_multiples():
 
     Rows that are not there cost as much as others.
     """
-    import keras
-
     return (ROW_MULTIPLE, 2) if keras.backend.backend() == "jax" else (4, 1)
 
 
