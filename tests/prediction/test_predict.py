@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import shutil
 import sys
 from concurrent.futures import ProcessPoolExecutor
@@ -13,13 +14,15 @@ import pytest
 import soundfile
 import webvtt
 from dying import square
-from made_up import EMOTIONS, TALK, write_checkpoint, write_talk
+from made_up import EMOTIONS, TALK, made_up_corpus, write_checkpoint, write_talk
 
 import predict
 from checkpoint import load_checkpoint
 from data.audio import extract
 from data.sound import opened
+from data.task import Task
 from prediction import archive, conversation, sound
+from prediction.dialog import write_dialog
 from storage.files import InputError
 
 
@@ -286,6 +289,22 @@ def test_checkpoints_of_one_modality(tmp_path, monkeypatch):
     options = conversation.Options(tmp_path / "audio", audio=False)
     with pytest.raises(InputError, match="cannot answer from words alone"):
         conversation.run(conversation.Job("talk", tmp_path / "talk.csv"), options, tmp_path / "out")
+
+
+def test_a_dialog_of_a_corpus_with_its_votes(checkpoint, tmp_path):
+    """evaluate.py --page: the votes of the raters beside what the run says of the whole dialog."""
+    recogniser = load_checkpoint(checkpoint)
+    task = Task.of(made_up_corpus(), recogniser.run.settings)
+    assert str(tmp_path / "d3.html") in write_dialog(checkpoint, recogniser, task, "d3", tmp_path)
+    page = (tmp_path / "d3.html").read_text("utf-8")
+    data = json.loads(re.search(r'id="data">(.*?)</script>', page, re.DOTALL)[1])
+    rows = task.dialogs["d3"]
+    assert [row[0] for row in data["utterances"]] == task.corpus.utterance_id[rows].tolist() and not data["sound"]
+    *_, shares = recogniser.predict_corpus(task.corpus, np.arange(rows.start, rows.stop)).values()
+    np.testing.assert_allclose([row[5] for row in data["utterances"]], shares, atol=1e-4)
+    np.testing.assert_allclose([row[7] for row in data["utterances"]], task.shares[rows], atol=1e-4)
+    with pytest.raises(InputError, match="made up: no dialog 'd9'; it has d0, d1, d2"):
+        write_dialog(checkpoint, recogniser, task, "d9", tmp_path)
 
 
 def test_names_that_are_no_text(command, monkeypatch, tmp_path):
