@@ -97,7 +97,7 @@ def test_glove_vectors_of_the_words_wanted(tmp_path):
         (b"2 300\ncan 1 2 3 4\n", "line 2: 4 numbers instead of 3"),
         (b"2 3\ncan \x00\x01\xf0\xff", "line 2: not UTF-8 text; word vectors in word2vec's binary form"),
         (b"version https://git-lfs.github.com/spec/v1\n", "a pointer of Git LFS"),
-        (gzip.compress(b"can 1 2 3\n" * 9)[:-12], "the archive is damaged or cut off .*; fetch it again"),
+        (gzip.compress(b"can 1 2 3\n" * 9, mtime=0)[:-12], "the archive is damaged or cut off .*; fetch it again"),
         (zipped({"glove.3d.txt": b"can 1 2 3\n"})[:60], "the archive is damaged or cut off .*; fetch it again"),
         (zipped({"a.txt": b"can 1 2 3\n", "b.txt": b""}), "holds a.txt, b.txt; unpack it, and give the one of 3"),
         (b"can 1 2 3\nyes 1 2 x\n", "line 2: not a word and 3 numbers"),
@@ -123,7 +123,7 @@ def test_damaged_glove_files_are_named_with_their_line(tmp_path, content, messag
         b"11 3\n" + VECTORS,  # as word2vec and fastText begin
         b"\xef\xbb\xbf" + VECTORS,
         VECTORS.replace(b"\n", b" \r\n"),
-        gzip.compress(VECTORS),
+        gzip.compress(VECTORS, mtime=0),
         zipped({"glove.6B.50d.txt": b"x 1 2\n", "glove.6B.3d.txt": VECTORS}),
         zipped({"folder/": b"", "folder/vectors.txt": VECTORS}),
     ],
