@@ -38,7 +38,7 @@ ROWS = (
     ("our causal system", "causal", "causal"),
     ("our causal system, encoder", "encoded", "GloVe and encoder"),
 )
-RATER = ("checkpoints/iemocap-released/results.json", "agreement.rater_accuracy_9")
+RATER = ("checkpoints/iemocap-causal/results.json", "agreement.rater_accuracy_9")
 # Class: fill, stroke. Blue and orange are told apart by the colour-blind too.
 LIGHT = {
     "page": ("#ffffff", "#d1d9e0"),
