@@ -256,7 +256,7 @@ class Recogniser:
         if numbers.shape != shape:
             columns = f" must have the {shape[1]} columns of audio_names" if len(shape) > 1 else f" must be ({num},)"
             raise ValueError(f"{name}{columns}. Received: shape {numbers.shape}")
-        rows = numbers.reshape(num, -1)
+        rows = numbers.reshape(num, -1 if num else 0)
         bad = ~np.isfinite(rows).all(axis=1)
         if self.bears_silence and name == "audio_features":
             bad &= ~np.isnan(rows).all(axis=1)

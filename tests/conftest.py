@@ -17,6 +17,9 @@ from hypothesis import HealthCheck, settings
 from surroundings import run_program
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# Two processes share the suite, and each test is small: threads of their own would only wait for each other.
+os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
+os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job, and what it starts, ignores Ctrl-C
 
 # The suite runs the same few hundred cases each time; `make stress` draws thousands of new ones.

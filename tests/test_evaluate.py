@@ -112,7 +112,7 @@ def test_any_part_of_another_corpus_can_be_scored(untrained, miniature, tmp_path
         evaluate(untrained, tmp_path / "part.h5", tmp_path)
     for test, name in ((2, "session 2"), ("all", "all utterances")):
         printed = evaluate(untrained, tmp_path / "part.h5", tmp_path, test=test)
-        assert f"{name}; fusion, released" in printed and "majority  " not in printed
+        assert f"{name}; fusion, released" in printed and "most frequent training label" not in printed
         results = json.loads((tmp_path / "results.json").read_text())
         assert results["num_utterances"] == np.count_nonzero((part.votes_external + part.votes_self).any(axis=1))
         assert results["majority_accuracy"] is None and results["protocol"]["test"] == name
