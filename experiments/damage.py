@@ -78,24 +78,23 @@ def damaged_answers(recogniser, corpus, test, words):
         {name: list of (n, C), one for each draw}.
     """
 
-    def answers(**changes):
-        # Vectors of an encoder are of the words as transcribed.
-        changed = dataclasses.replace(
-            corpus, **({"text": None, "text_encoder": None} if "transcript" in changes else {})
-        )
-        changed = dataclasses.replace(changed, **changes)
-        return list(recogniser.predict_corpus(changed, test).values())[-1]
+    read = np.flatnonzero(np.isin(corpus.dialog_id, sorted(set(corpus.dialog_id[test]))))  # whole dialogs, as context
+    part, rows = corpus.take(read), np.searchsorted(read, test)
 
-    found = {"as transcribed": [list(recogniser.predict_corpus(corpus, test).values())[-1]]}
+    def answers(**changes):
+        return list(recogniser.predict_corpus(dataclasses.replace(part, **changes), rows).values())[-1]
+
+    def said(transcript):  # an encoder's vectors are of the words as transcribed
+        return answers(transcript=transcript, text=None, text_encoder=None)
+
+    found = {"as transcribed": [answers()]}
     for share in SHARES:
+        orders = [np.random.default_rng([seed, int(1000 * share)]) for seed in range(NUM_DRAWS)]
         found[f"{share:.0%} of the words wrong"] = [
-            answers(
-                transcript=damaged(corpus.transcript, share, words, np.random.default_rng([seed, int(1000 * share)]))
-            )
-            for seed in range(NUM_DRAWS)
+            said(damaged(part.transcript, share, words, order)) for order in orders
         ]
-    found["words alone"] = [answers(audio=np.full_like(corpus.audio, np.nan))]
-    found["sound alone"] = [answers(transcript=np.full(len(corpus), "", object))]
+    found["words alone"] = [answers(audio=np.full_like(part.audio, np.nan))]
+    found["sound alone"] = [said(np.full(len(part), "", object))]
     return found
 
 
@@ -112,9 +111,11 @@ def damaged(transcripts, share, words, order):
     for transcript in transcripts:
         line = []
         for word in transcript.split():
-            wrong, other = order.random() < share, str(order.choice(words))
-            kind = order.integers(3) if wrong else -1  # deleted, exchanged, inserted
-            line += {-1: [word], 0: [], 1: [other], 2: [word, other]}[int(kind)]
+            if order.random() >= share:
+                line.append(word)
+                continue
+            other = words[order.integers(len(words))]
+            line += ([], [other], [word, other])[order.integers(3)]  # deleted, exchanged, inserted
         lines.append(" ".join(line))
     return np.array(lines, object)
 

@@ -20,7 +20,7 @@ from storage.files import InputError
 from storage.runs import read_words
 from storage.weights import ADVICE, load_arrays, load_weights
 from systems.base import Recipe, Recogniser, Stage, StageData, System, WordSources
-from systems.causal.inputs import Encoded, Sound, Words, speaker_codes
+from systems.causal.inputs import WORD_COLUMNS, Encoded, Sound, Words, known_vectors, speaker_codes
 from systems.causal.network import CausalMutualCorrelationAttention, causal_network, dialog_rows, predict_dialogs
 from systems.causal.stream import DialogStream
 
@@ -82,7 +82,7 @@ class Causal(System):
             sizes = {"vectors": (len(vocabulary), WORD_DIM), "mean": (WORD_DIM,), "scale": (WORD_DIM,)}
             types = {"vectors": "float32", "mean": "float64", "scale": "float64"}
             arrays, _ = load_arrays(file("words.h5"), {name: (sizes[name], types[name]) for name in sizes})
-            words = Words(tuple(vocabulary), **arrays)
+            words = Words(tuple(vocabulary), arrays["vectors"], Scaler(WORD_COLUMNS, arrays["mean"], arrays["scale"]))
         if "encoder" in words_of(run.settings):
             if run.corpus.text_encoder is None:
                 raise InputError(f"{file('text_scaler.json').parent}: run.json names no text encoder; {ADVICE}")
@@ -155,7 +155,7 @@ class _Work:
         sound, words, encoded = self.inputs.sound, self.inputs.words, self.inputs.encoded
         files = {"scaler.json": sound.scaler.to_json()} if sound else {}
         if words:
-            arrays = {name: getattr(words, name) for name in ("vectors", "mean", "scale")}
+            arrays = {"vectors": words.vectors, "mean": words.scaler.mean, "scale": words.scaler.scale}
             files |= {"vocabulary.json": list(words.vocabulary), "words.h5": arrays}
         return files | ({"text_scaler.json": encoded.scaler.to_json()} if encoded else {})
 
@@ -216,6 +216,7 @@ class CausalRecogniser(Recogniser):
     def __init__(self, run, networks, inputs, sources=_NO_SOURCES):
         super().__init__(run, networks, inputs.sound.audio_names if inputs.sound else ())
         self.read, self.sources = inputs, sources
+        self._further = {}  # of words looked for in the GloVe file: vectors, None where it has none
         self.needs = ("transcripts", "speakers", *(("audio_features", "start_s", "end_s") if inputs.sound else ()))
         self.bears_silence = run.settings.modality == "text+audio"
 
@@ -247,7 +248,7 @@ class CausalRecogniser(Recogniser):
         """
         rows = []
         if self.read.words:
-            rows.append(self.read.words.rows(transcripts, self.sources.glove)[0])
+            rows.append(self._glove_rows(transcripts)[0])
         if self.read.encoded:
             vectors = self.text_encoder.encode(list(transcripts)) if vectors is None else vectors
             rows.append(self.read.encoded.rows(vectors, transcripts))
@@ -256,11 +257,15 @@ class CausalRecogniser(Recogniser):
     def known_words(self, transcripts):
         if self.read.encoded:  # reads any word, by its pieces
             return np.array([1.0 if tokenize(transcript) else np.nan for transcript in transcripts])
-        return (
-            self.read.words.rows(transcripts, self.sources.glove)[1]
-            if self.read.words
-            else super().known_words(transcripts)
-        )
+        return self._glove_rows(transcripts)[1] if self.read.words else super().known_words(transcripts)
+
+    def _glove_rows(self, transcripts):
+        """`inputs.Words.rows`; a word that the run does not know is looked for in its GloVe file once."""
+        if self.sources.glove:
+            spoken = {word for line in transcripts for word in tokenize(line)}
+            if asked := spoken - self.read.words.known.keys() - self._further.keys():
+                self._further |= dict.fromkeys(asked) | known_vectors(asked, self.sources.glove)
+        return self.read.words.rows(transcripts, {word: one for word, one in self._further.items() if one is not None})
 
     def predict(self, utterances, dialogs, places):
         seen = seen_dialogs(dialogs.values(), self.run.settings.context)

@@ -3,6 +3,9 @@
 Letters of the shape comments: N utterances, A acoustic features, W words, D numbers of a word vector.
 """
 
+import collections
+import functools
+import types
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +14,7 @@ from data.scaling import Scaler
 from data.text import WORD_DIM, read_glove, tokenize, vectors_from_parts, word_parts
 from storage.runs import EncoderFiles
 
+WORD_COLUMNS = tuple(map(str, range(WORD_DIM)))
 TIMING_NAMES = ("log_duration_s", "log_words", "words_per_s", "pause_s")
 LARGEST_FEATURE = 6.0  # standard deviations
 PRIOR_ROWS = 8.0  # the speaker's mean so far is drawn to the training mean as if by so many utterances
@@ -108,9 +112,7 @@ class Encoded:
 
     def rows(self, vectors, transcripts):
         """(N, T) float32 from the encoder's (N, T); zeros where nothing is said."""
-        said = np.array([bool(tokenize(line)) for line in transcripts], bool)
-        scaled = np.clip(self.scaler.transform(vectors), -LARGEST_FEATURE, LARGEST_FEATURE)
-        return np.where(said[:, None], scaled, 0).astype("float32")
+        return _standardised(self.scaler, vectors, np.array([bool(tokenize(line)) for line in transcripts], bool))
 
 
 @dataclass(frozen=True)
@@ -118,13 +120,12 @@ class Words:
     """The mean GloVe vector of an utterance's known words, standardised.
 
     `vocabulary` are W words, `vectors` (W, D) theirs; a word that GloVe lacks may have one from its parts
-    (`data.text.word_parts`). `mean` and `scale` (D,) are those of the training utterances that have a known word.
+    (`data.text.word_parts`). `scaler` is of the training utterances that have a known word.
     """
 
     vocabulary: tuple
     vectors: np.ndarray
-    mean: np.ndarray
-    scale: np.ndarray
+    scaler: Scaler
 
     @classmethod
     def fit(cls, transcripts, glove):
@@ -133,27 +134,32 @@ class Words:
         vocabulary = tuple(sorted(vectors))
         stacked = np.array([vectors[word] for word in vocabulary], "float32").reshape(-1, WORD_DIM)
         raw, known = _mean_vectors(transcripts, vectors)
-        spoken = raw[known > 0] if known.any() else np.zeros((1, WORD_DIM))
-        deviation = spoken.std(axis=0)
-        return cls(vocabulary, stacked, spoken.mean(axis=0), np.where(deviation > 0, deviation, 1.0))
+        spoken = raw[known > 0] if (known > 0).any() else np.zeros((1, WORD_DIM))
+        return cls(vocabulary, stacked, Scaler.fit(spoken, WORD_COLUMNS))
 
-    def rows(self, transcripts, glove=None):
+    @functools.cached_property
+    def known(self):
+        """{word: (D,)} of the vocabulary."""
+        return dict(zip(self.vocabulary, self.vectors, strict=True))
+
+    def rows(self, transcripts, further=types.MappingProxyType({})):
         """The utterances' rows, zeros where no word is known.
 
         Args:
             transcripts: N texts.
-            glove: a GloVe file with further words, or None.
+            further: {word: (D,)} of words that are not in the vocabulary, as of `known_vectors`.
 
         Returns:
             (N, D) float32, and (N,) the share of known words, NaN where there is no word.
         """
-        vectors = dict(zip(self.vocabulary, self.vectors, strict=True))
-        if glove:
-            others = {word for line in transcripts for word in tokenize(line)} - set(vectors)
-            vectors |= known_vectors(others, glove)
-        raw, known = _mean_vectors(transcripts, vectors)
-        scaled = np.clip((raw - self.mean) / self.scale, -LARGEST_FEATURE, LARGEST_FEATURE)
-        return np.where((known > 0)[:, None], scaled, 0).astype("float32"), known
+        raw, known = _mean_vectors(transcripts, collections.ChainMap(self.known, further))
+        return _standardised(self.scaler, raw, known > 0), known
+
+
+def _standardised(scaler, rows, there):
+    """(N, F) float32: standardised and cut at the largest, zeros but where `there` (N,) is true."""
+    scaled = np.clip(scaler.transform(rows), -LARGEST_FEATURE, LARGEST_FEATURE)
+    return np.where(there[:, None], scaled, 0).astype("float32")
 
 
 def known_vectors(words, glove):

@@ -18,7 +18,15 @@ from experiments.damage import damaged
 from settings import Settings
 from storage.runs import CorpusFile, Run
 from systems.causal import CausalRecogniser, Inputs, leave_out
-from systems.causal.inputs import TIMING_NAMES, Sound, Words, timing_features, with_distances
+from systems.causal.inputs import (
+    TIMING_NAMES,
+    WORD_COLUMNS,
+    Sound,
+    Words,
+    known_vectors,
+    timing_features,
+    with_distances,
+)
 from systems.causal.network import (
     BIAS_SCALE,
     CausalMutualCorrelationAttention,
@@ -145,7 +153,7 @@ def test_mean_word_vectors_by_hand(tmp_path):
     assert not rows[3:].any()
     np.testing.assert_array_equal(share, [1, 0.5, 1, 0, np.nan])
     write_glove(tmp_path / "large.txt", ["xyzzy"], seed=1)
-    rows, share = words.rows(["xyzzy"], tmp_path / "large.txt")
+    rows, share = words.rows(["xyzzy"], known_vectors({"xyzzy"}, tmp_path / "large.txt"))
     assert rows.any() and share == [1]
 
 
@@ -177,7 +185,7 @@ def untrained(modality="text+audio", factor="shared", context=True, update="sequ
     words = None
     if modality != "audio":
         vectors = rng.normal(size=(3, 200)).astype("float32")
-        words = Words(("no", "well", "yes"), vectors, np.zeros(200), np.ones(200))
+        words = Words(("no", "well", "yes"), vectors, Scaler(WORD_COLUMNS, np.zeros(200), np.ones(200)))
     networks = {}
     for name in ("member-1", "member-2"):
         network = causal_network(12 if sound else 0, 200 if words else 0, factor, update, 4)
