@@ -2,99 +2,27 @@
 
 Section 3 of the paper, Figures 2 and 4; where the released code differs, it is a named variant. A zero-padded row has
 the same value in every layer, so a dialog of h utterances is fed as h rows and one padding row of multiplicity
-`context_length` - h. `RowBatchNormalization`, the poolings and the attention layers make that exact, in prediction
-and in training. Several dialogs share a pack of rows, told apart by segment numbers (`data.contexts`).
+`context_length` - h. The layers of row_layers.py and attention.py make that exact, in prediction and in training.
 
-Letters of the shape comments: B dialogs or transcripts, P packs, H rows of a pack (utterances or words), F features,
-C emotions.
+Letters of the shapes: B dialogs or transcripts, P packs, H rows of a pack (utterances or words), F features, C emotions.
 """
 
 import itertools
 
 import keras
 import numpy as np
-from keras import ops
 
 from attention import MutualCorrelationAttention, SubViewAttention
 from data.contexts import context_rows, length_batches, token_rows
 from data.labels import EMOTIONS
 from data.text import PADDING_ID
+from row_layers import RowAveragePooling, RowBatchNormalization, RowMaxPooling
 from storage.files import InputError
 from storage.hdf5 import open_hdf5, plain_dataset, plain_item
 
 VECTOR_DIM = 200  # an utterance's textual and acoustic vector
 CONTEXT_LENGTH = 167  # utterances of IEMOCAP's longest dialog
 VARIANTS = ("released", "paper")
-
-_REGISTER = keras.saving.register_keras_serializable(package="mcaf")
-
-
-@_REGISTER
-class RowBatchNormalization(keras.layers.BatchNormalization):
-    """Batch normalisation in which a row of multiplicity m counts m times in mean and variance.
-
-    Same weights, defaults and inference as `keras.layers.BatchNormalization` over the last axis.
-
-    Call arguments:
-        inputs: (B, H, F).
-        multiplicity: (B, H) floats >= 0; rows of multiplicity 0 do not count.
-    """
-
-    def build(self, input_shape):
-        super().build(input_shape)
-        self.input_spec = None  # the base class would demand a single input
-
-    def call(self, inputs, multiplicity, training=False):
-        mean, variance = self.moving_mean, self.moving_variance
-        if training and self.trainable:
-            weights = multiplicity / ops.sum(multiplicity)  # (B, H), sums to one
-            mean = ops.einsum("bh,bhf->f", weights, inputs)
-            variance = ops.einsum("bh,bhf->f", weights, ops.square(inputs - mean))
-            for moving, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
-                moving.assign(moving * self.momentum + batch * (1 - self.momentum))
-        scale = self.gamma * ops.rsqrt(variance + self.epsilon)  # (F,)
-        return inputs * scale + (self.beta - mean * scale)
-
-
-@_REGISTER
-class RowMaxPooling(keras.layers.Layer):
-    """Maximum over the rows of each segment.
-
-    Call arguments:
-        inputs: (P, H, F).
-        segment: (P, H) ints, B for rows that are not there.
-        lengths: (B,) whatever; its size is the number of segments.
-
-    Returns:
-        (B, F).
-    """
-
-    def call(self, inputs, segment, lengths):
-        return ops.segment_max(*_flat_segments(inputs, segment, lengths))[:-1]
-
-    def compute_output_shape(self, inputs_shape, segment_shape, lengths_shape):
-        return (lengths_shape[0], inputs_shape[-1])
-
-
-@_REGISTER
-class RowAveragePooling(keras.layers.Layer):
-    """Mean over the rows of each segment, each row as often as it stands for.
-
-    Call arguments and result as for `RowMaxPooling`, and multiplicity: (P, H).
-    """
-
-    def call(self, inputs, segment, lengths, multiplicity):
-        counts = ops.expand_dims(multiplicity, -1)
-        total = ops.segment_sum(*_flat_segments(inputs * counts, segment, lengths))
-        return total[:-1] / ops.segment_sum(*_flat_segments(counts, segment, lengths))[:-1]
-
-    def compute_output_shape(self, inputs_shape, segment_shape, lengths_shape, multiplicity_shape):
-        return (lengths_shape[0], inputs_shape[-1])
-
-
-def _flat_segments(rows, segment, lengths):
-    """Rows and segments without the packs, and the number of segments with the one of absent rows."""
-    return ops.reshape(rows, (-1, rows.shape[-1])), ops.reshape(segment, (-1,)), ops.shape(lengths)[0] + 1
 
 
 def _packed_inputs():

@@ -152,8 +152,9 @@ class Place:
             InputError: its folder holds another run, or the files lack what it needs.
         """
         name, options = f"{system.name}-seed{seed}", (*self.options(system, more), "--seed", str(seed))
-        system_itself = system_of(settings_of(options).variant)
-        settings = system_itself.settled(settings_of(options), self.content, self.glove)
+        asked = settings_of(options)
+        system_itself = system_of(asked.variant)
+        settings = system_itself.settled(asked, self.content, self.glove)
         run = PlannedRun(
             system.name,
             seed,

@@ -10,6 +10,7 @@ from typing import Protocol
 
 import numpy as np
 
+from attention import MutualCorrelationAttention
 from data.contexts import shuffled_batches
 from data.corpus import dialog_slices
 from storage.files import InputError
@@ -151,6 +152,11 @@ class Utterances:
     speaker: list | None = None
     start_s: np.ndarray | None = None
     end_s: np.ndarray | None = None
+
+
+def correlation_layers(network):
+    """The mutual correlation layers of a network, first to last."""
+    return [layer for layer in network.layers if isinstance(layer, MutualCorrelationAttention)]
 
 
 class Recogniser:
@@ -322,9 +328,18 @@ class Recogniser:
         """
         raise InputError(f"this run has {', '.join(self.networks)} alone, hence no attention over a dialog")
 
+    def dialog_network(self):
+        """The network that attends over a dialog; None in a run that has none."""
+        return None
+
     def learned_factors(self):
         """The learned correlation factors, layer by layer: [{"audio": (D, D) or (V, D, D), "text": the same}]."""
-        return []
+        network = self.dialog_network()
+        return [
+            {"audio": np.asarray(layer.audio_factor), "text": np.asarray(layer.text_factor)}
+            for layer in (correlation_layers(network) if network else ())
+            if layer.factor != "none"
+        ]
 
     def with_released_weights(self, path):
         """The recogniser with the fusion weights that the authors published.

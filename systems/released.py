@@ -9,14 +9,13 @@ import functools
 import numpy as np
 
 import model
-from attention import MutualCorrelationAttention
 from data.contexts import context_rows, dialog_contexts, token_rows
 from data.scaling import Scaler
 from data.text import MAX_TOKENS, WORD_DIM, build_vocabulary, read_glove, token_ids, tokenize, word_matrix
 from storage.files import InputError
 from storage.runs import read_words
 from storage.weights import check_size, load_weights
-from systems.base import Recipe, Recogniser, Stage, StageData, System
+from systems.base import Recipe, Recogniser, Stage, StageData, System, correlation_layers
 
 NETWORKS = ("text", "audio", "fusion")  # in training order
 # Settings that decide the weights of a branch. Not among them, since they are then the fusion's alone: epochs,
@@ -225,11 +224,14 @@ class BranchRecogniser(Recogniser):
             )
         return predictions
 
+    def dialog_network(self):
+        return self.networks.get("fusion")
+
     def last_attention(self, context):
-        if "fusion" not in self.networks:
+        network = self.dialog_network()
+        if network is None:
             return super().last_attention(context)
-        network = self.networks["fusion"]
-        layer = _correlation_layers(network)[-1]
+        layer = correlation_layers(network)[-1]
         vectors = self.run_branches(context)[0]
         rows = context_rows([vectors["audio"]], [vectors["text"]], network.context_length)
         packs = {name: rows[name] for name in ("multiplicity", "segment")}
@@ -242,14 +244,6 @@ class BranchRecogniser(Recogniser):
             padding = views[:, num_utterances : num_utterances + 1] if num_padding else np.zeros((len(views), 1))
             of_last[modality] = np.concatenate([views[:, :num_utterances], padding], axis=1)
         return of_last, num_padding
-
-    def learned_factors(self):
-        layers = _correlation_layers(self.networks["fusion"]) if "fusion" in self.networks else ()
-        return [
-            {"audio": np.asarray(layer.audio_factor), "text": np.asarray(layer.text_factor)}
-            for layer in layers
-            if layer.factor != "none"
-        ]
 
     def with_released_weights(self, path):
         """The recogniser with the authors' fusion network, padded to their 167 rows, in place of its own."""
@@ -266,11 +260,6 @@ class BranchRecogniser(Recogniser):
         network = model.fusion_network("released")
         model.load_released_weights(network, path)
         return BranchRecogniser(self.run, {**self.networks, "fusion": network}, self.vocabulary, self.scaler)
-
-
-def _correlation_layers(network):
-    """The mutual correlation layers of a fusion network, first to last."""
-    return [layer for layer in network.layers if isinstance(layer, MutualCorrelationAttention)]
 
 
 SYSTEM = DyadicFusion("released")

@@ -31,7 +31,8 @@ from storage.files import InputError, sha256, write_json
 from storage.runs import StageSummary, write_run
 from storage.weights import save_weights
 from systems import system_of
-from systems.released import BranchRecogniser, _correlation_layers
+from systems.base import correlation_layers
+from systems.released import BranchRecogniser
 from training.backend import describe_device
 from training.run import _prepared
 
@@ -40,7 +41,7 @@ def write_untrained_run(folder, corpus_path, **settings):
     """A run folder as train.py leaves it, with the first weights."""
     settings = Settings(epochs=1, **settings)
     system = system_of(settings.variant)
-    (work, _), run = _prepared(system, settings, corpus_path, None)
+    work, _, run = _prepared(system, settings, corpus_path, None)
     folder.mkdir()
     keras.utils.set_random_seed(0)
     for name, content in work.files().items():
@@ -194,7 +195,7 @@ def test_explained_scores_are_those_of_the_zero_padded_dialog(untrained, miniatu
     }
     padded = {name: np.pad(one, ((0, num_padding), (0, 0))) for name, one in vectors.items()}
     batch = context_rows([padded["audio"]], [padded["text"]], length)  # every row stands for itself
-    layer = _correlation_layers(network)[-1]
+    layer = correlation_layers(network)[-1]
     inputs = keras.Model(network.input, layer.input[:2]).predict_on_batch(batch)
     _, plain = layer([one[:1, :length] for one in inputs], return_scores=True)
     for name, one in zip(("audio", "text"), plain, strict=True):

@@ -90,7 +90,7 @@ def begin_run(path, settings, corpus_path, glove=None, branches=None, keep_epoch
     stages = system.stages(settings)
     if keep_epochs and not stages[-1].answers:
         raise InputError(f"--keep-epochs: --variant {settings.variant} answers with several networks")
-    work, run = _prepared(system, settings, corpus_path, glove)
+    work, task, run = _prepared(system, settings, corpus_path, glove)
     if branches:
         run.branches = str(Path(branches).resolve())
         check_branches(run, stages)
@@ -100,7 +100,7 @@ def begin_run(path, settings, corpus_path, glove=None, branches=None, keep_epoch
         if keep_epochs:
             (path / "epochs").mkdir(exist_ok=True)  # tells `resume_run`
         write_run(path, run)
-        _train(folder, run, stages, *work)
+        _train(folder, run, stages, work, task)
 
 
 def resume_run(path, corpus_path=None):
@@ -121,16 +121,16 @@ def resume_run(path, corpus_path=None):
         if begun and sha256(file) != begun.sha256:
             raise InputError(f"{file}: is not the file that the run began with (SHA-256 differs)")
     check_surroundings(run, path)
-    work, _ = _prepared(system, run.settings, corpus_path, glove)
+    work, task, _ = _prepared(system, run.settings, corpus_path, glove)
     stages = system.stages(run.settings)
     check_branches(run, stages)
     with locked(path) as folder:
         run = read_run(path)  # again: another train.py may have gone on until now
-        _train(folder, run, stages, *work)
+        _train(folder, run, stages, work, task)
 
 
 def _prepared(system, settings, corpus_path, glove):
-    """((`Work`, `Task`), `Run` before training)."""
+    """(`Work`, `Task`, `Run` before training)."""
     corpus = read_corpus(corpus_path)
     settings = system.settled(settings, corpus, glove)
     task = Task.of(corpus, settings)
@@ -154,7 +154,7 @@ def _prepared(system, settings, corpus_path, glove):
         glove=WordsFile(path=str(Path(glove).resolve()), sha256=sha256(glove)) if glove else None,
         **_surroundings(),
     )
-    return (work, task), run
+    return work, task, run
 
 
 def _surroundings():

@@ -19,9 +19,9 @@ from data.text import WORD_DIM, tokenize
 from storage.files import InputError
 from storage.runs import read_words
 from storage.weights import ADVICE, load_arrays, load_weights
-from systems.base import Recipe, Recogniser, Stage, StageData, System, WordSources
+from systems.base import Recipe, Recogniser, Stage, StageData, System, WordSources, correlation_layers
 from systems.causal.inputs import WORD_COLUMNS, Encoded, Sound, Words, known_vectors, speaker_codes
-from systems.causal.network import CausalMutualCorrelationAttention, causal_network, dialog_rows, predict_dialogs
+from systems.causal.network import causal_network, dialog_rows, predict_dialogs
 from systems.causal.stream import DialogStream
 
 WEIGHT_DECAY, CLIPNORM, AVERAGING = 1e-2, 1.0, 0.98
@@ -277,25 +277,19 @@ class CausalRecogniser(Recogniser):
         """A `DialogStream`, which takes a dialog utterance by utterance."""
         return DialogStream(self)
 
-    def _layers(self):
-        first = next(iter(self.networks.values()))  # of several members, the first one explains
-        return first, [layer for layer in first.layers if isinstance(layer, CausalMutualCorrelationAttention)]
+    def dialog_network(self):
+        """Of several members, the first one explains."""
+        return next(iter(self.networks.values()))
 
     def last_attention(self, context):
-        network, layers = self._layers()
+        network = self.dialog_network()
+        layer = correlation_layers(network)[-1]
         rows = dialog_rows(self.inputs(context, [slice(0, len(context))]), [slice(0, len(context))])
-        inputs = type(network)(network.input, layers[-1].input[:2]).predict_on_batch(rows)
-        _, scores = layers[-1](inputs, speaker=rows["speaker"], return_scores=True)
+        inputs = type(network)(network.input, layer.input[:2]).predict_on_batch(rows)
+        _, scores = layer(inputs, speaker=rows["speaker"], return_scores=True)
         of_last = [np.asarray(one)[0, :, len(context) - 1, : len(context)] for one in scores]  # (V, H)
         padded = [np.concatenate([one, np.zeros((len(one), 1))], axis=1) for one in of_last]
         return dict(zip(("audio", "text"), padded, strict=True)), 0
-
-    def learned_factors(self):
-        return [
-            {"audio": np.asarray(layer.audio_factor), "text": np.asarray(layer.text_factor)}
-            for layer in self._layers()[1]
-            if layer.factor != "none"
-        ]
 
 
 SYSTEM = Causal()
