@@ -4,7 +4,7 @@ Section 3 of the paper, Figures 2 and 4; where the released code differs, it is 
 the same value in every layer, so a dialog of h utterances is fed as h rows and one padding row of multiplicity
 `context_length` - h. The layers of row_layers.py and attention.py make that exact, in prediction and in training.
 
-Letters of the shapes: B dialogs or transcripts, P packs, H rows of a pack (utterances or words), F features, C emotions.
+Letters of the shapes: B dialogs or transcripts, P packs, H rows of a pack (utterances or words), C emotions.
 """
 
 import itertools
