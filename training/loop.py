@@ -115,6 +115,9 @@ def averaged_weights(network, recipe):
         return
     trained = [np.array(weight) for weight in network.trainable_weights]
     network.optimizer.finalize_variable_values(network.trainable_variables)
+    for weight in network.trainable_weights:
+        # JAX would share the mean's own buffer, and lose it with the first prediction.
+        weight.assign(np.array(weight))
     yield
     for weight, value in zip(network.trainable_weights, trained, strict=True):
         weight.assign(value)

@@ -16,11 +16,12 @@ from data.contexts import side_by_side, similar_length_batches
 from data.encoders import TextEncoder
 from data.scaling import Scaler
 from data.text import WORD_DIM, tokenize
+from settings import Settings
 from storage.files import InputError
 from storage.runs import read_words
 from storage.weights import ADVICE, load_arrays, load_weights
 from systems.base import Recipe, Recogniser, Stage, StageData, System, WordSources, correlation_layers
-from systems.causal.inputs import WORD_COLUMNS, Encoded, Sound, Words, known_vectors, speaker_codes
+from systems.causal.inputs import WORD_COLUMNS, Encoded, Sound, Words, known_vectors, speaker_codes, word_counts
 from systems.causal.network import causal_network, dialog_rows, predict_dialogs
 from systems.causal.stream import DialogStream
 
@@ -28,13 +29,14 @@ WEIGHT_DECAY, CLIPNORM, AVERAGING = 1e-2, 1.0, 0.98
 _NO_SOURCES = WordSources()
 
 
-class Causal(System):
-    """See `systems.base.System`."""
+class Members(System):
+    """Members of different seeds that read whole dialogs; see `systems.base.System`."""
 
+    recogniser_class = None  # a `DialogRecogniser`
     defaults = {
         "loss": "cross_entropy",
         "epochs": 60,
-        "patience": 6,
+        "patience": 10,
         "batch_size": 4,
         "learning_rate": 1e-3,
         "members": 4,
@@ -43,15 +45,24 @@ class Causal(System):
 
     def check(self, settings):
         if settings.loss != "cross_entropy":
-            raise InputError("--variant causal is trained with cross_entropy: drop --loss")
+            raise InputError(f"--variant {settings.variant} is trained with cross_entropy: drop --loss")
+
+    def network(self, settings, widths, num_emotions):
+        """A fresh network of (B, H, ...) dialogs; `widths` as of `Inputs`."""
+        raise NotImplementedError
 
     def stages(self, settings):
         # Members are far apart, so that none of another run's seed is the same network.
         seeds = [settings.seed + 2**20 * member for member in range(settings.members)]
         chosen = (settings.epochs, settings.patience, settings.batch_size, settings.learning_rate, settings.loss)
+        decided_by = tuple(name for name in Settings.model_fields if name not in ("members", "test_session"))
         return tuple(
             Stage(
-                f"member-{number}", Recipe(*chosen, seed, WEIGHT_DECAY, CLIPNORM, AVERAGING), seed, (), len(seeds) == 1
+                f"member-{number}",
+                Recipe(*chosen, seed, WEIGHT_DECAY, CLIPNORM, AVERAGING),
+                seed,
+                decided_by,
+                len(seeds) == 1,
             )
             for number, seed in enumerate(seeds, 1)
         )
@@ -71,7 +82,7 @@ class Causal(System):
         return settings.model_copy(update={"words": words})
 
     def work(self, task, glove):
-        return _Work(task, glove)
+        return _Work(self, task, glove)
 
     def recogniser(self, file, run, stages, sources):
         sound = words = encoded = None
@@ -88,10 +99,10 @@ class Causal(System):
                 raise InputError(f"{file('text_scaler.json').parent}: run.json names no text encoder; {ADVICE}")
             encoded = Encoded(run.corpus.text_encoder, Scaler.from_json(file("text_scaler.json")))
         inputs = Inputs(sound, words, encoded)
-        networks = {stage: inputs.network(run.settings, len(run.emotions)) for stage in stages}
+        networks = {stage: self.network(run.settings, inputs.widths, len(run.emotions)) for stage in stages}
         for stage, network in networks.items():
             load_weights(network, file(f"{stage}.weights.h5"))
-        return CausalRecogniser(run, networks, inputs, sources)
+        return self.recogniser_class(run, networks, inputs, sources)
 
 
 @dataclass(frozen=True)
@@ -102,11 +113,13 @@ class Inputs:
     words: Words | None = None
     encoded: Encoded | None = None
 
-    def network(self, settings, num_emotions):
-        """A fresh network."""
+    @property
+    def widths(self):
+        """Columns of the acoustic and of the textual input; 0 for one that is not read."""
         num_audio = 2 * len(self.sound.scaler.names) if self.sound else 0
         num_text = (WORD_DIM if self.words else 0) + (len(self.encoded.scaler.names) if self.encoded else 0)
-        return causal_network(num_audio, num_text, settings.factor, settings.update, num_emotions)
+        num_text += bool(num_text)  # how many words
+        return num_audio, num_text
 
 
 def words_of(settings):
@@ -126,10 +139,10 @@ def seen_dialogs(dialogs, context):
 class _Work:
     """See `systems.base.Work`: words and scales are fitted on the training utterances alone."""
 
-    def __init__(self, task, glove):
+    def __init__(self, system, task, glove):
         corpus, training, settings = task.corpus, task.split["train"], task.settings
         speaker, seen = speaker_codes(corpus.speaker), seen_dialogs(task.dialogs.values(), settings.context)
-        self.task, self.arrays = task, {"speaker": speaker}
+        self.system, self.task, self.arrays = system, task, {"speaker": speaker}
         sound = words = encoded = None
         if settings.modality != "text":
             if not corpus.audio_names:
@@ -148,7 +161,7 @@ class _Work:
             encoded = Encoded.fit(corpus, training)
             text.append(encoded.rows(corpus.text, corpus.transcript))
         if text:
-            self.arrays["text"] = np.concatenate(text, axis=1)
+            self.arrays["text"] = np.concatenate([*text, word_counts(corpus.transcript)], axis=1)
         self.inputs = Inputs(sound, words, encoded)
 
     def files(self):
@@ -160,7 +173,7 @@ class _Work:
         return files | ({"text_scaler.json": encoded.scaler.to_json()} if encoded else {})
 
     def network(self, stage):
-        return self.inputs.network(self.task.settings, len(self.task.emotions))
+        return self.system.network(self.task.settings, self.inputs.widths, len(self.task.emotions))
 
     def data(self, stage, network):
         task, settings = self.task, self.task.settings
@@ -208,9 +221,10 @@ def leave_out(rows, share, order):
         rows[name][of_dialogs | ((whole >= share) & (each >= low) & (each < low + share))] = 0
 
 
-class CausalRecogniser(Recogniser):
-    """The members of a run; an utterance without known words, or with a row of NaN for sound, is answered from the
-    other.
+class DialogRecogniser(Recogniser):
+    """The members of a run, networks that read whole dialogs.
+
+    An utterance without known words, or with a row of NaN for sound, is answered from the other.
     """
 
     def __init__(self, run, networks, inputs, sources=_NO_SOURCES):
@@ -252,7 +266,7 @@ class CausalRecogniser(Recogniser):
         if self.read.encoded:
             vectors = self.text_encoder.encode(list(transcripts)) if vectors is None else vectors
             rows.append(self.read.encoded.rows(vectors, transcripts))
-        return np.concatenate(rows, axis=1)
+        return np.concatenate([*rows, word_counts(transcripts)], axis=1)
 
     def known_words(self, transcripts):
         if self.read.encoded:  # reads any word, by its pieces
@@ -271,7 +285,11 @@ class CausalRecogniser(Recogniser):
         seen = seen_dialogs(dialogs.values(), self.run.settings.context)
         arrays = self.inputs(utterances, seen)
         answers = [predict_dialogs(network, arrays, seen)[places] for network in self.networks.values()]
-        return {"causal": np.mean(answers, axis=0)}
+        return {self.run.settings.variant: np.mean(answers, axis=0)}
+
+
+class CausalRecogniser(DialogRecogniser):
+    """The members of a causal run."""
 
     def stream(self):
         """A `DialogStream`, which takes a dialog utterance by utterance."""
@@ -290,6 +308,15 @@ class CausalRecogniser(Recogniser):
         of_last = [np.asarray(one)[0, :, len(context) - 1, : len(context)] for one in scores]  # (V, H)
         padded = [np.concatenate([one, np.zeros((len(one), 1))], axis=1) for one in of_last]
         return dict(zip(("audio", "text"), padded, strict=True)), 0
+
+
+class Causal(Members):
+    """The system of this file."""
+
+    recogniser_class = CausalRecogniser
+
+    def network(self, settings, widths, num_emotions):
+        return causal_network(*widths, settings.factor, settings.update, num_emotions)
 
 
 SYSTEM = Causal()

@@ -15,8 +15,9 @@ from data.text import WORD_DIM, read_glove, tokenize, vectors_from_parts, word_p
 from storage.runs import EncoderFiles
 
 WORD_COLUMNS = tuple(map(str, range(WORD_DIM)))
-TIMING_NAMES = ("log_duration_s", "log_words", "words_per_s", "pause_s")
+TIMING_NAMES = ("log_duration_s", "pause_s")
 LARGEST_FEATURE = 6.0  # standard deviations
+USUAL_LOG_WORDS = 2.0  # about the mean in IEMOCAP
 PRIOR_ROWS = 8.0  # the speaker's mean so far is drawn to the training mean as if by so many utterances
 
 
@@ -25,22 +26,18 @@ def speaker_codes(speakers):
     return np.unique(np.asarray(speakers, str), return_inverse=True)[1].astype("int32").reshape(-1)
 
 
-def timing_features(transcripts, start_s, end_s, dialogs):
-    """Log duration, log word count, words per second, pause since the dialog's last utterance: (N, 4) float64."""
-    duration = end_s - start_s
-    num_words = np.array([len(tokenize(transcript)) for transcript in transcripts], "float64")
+def timing_features(start_s, end_s, dialogs):
+    """Log duration, and the pause since the dialog's last utterance: (N, 2) float64."""
     pause = np.zeros(len(start_s))
     for rows in dialogs:
         pause[rows.start + 1 : rows.stop] = start_s[rows.start + 1 : rows.stop] - end_s[rows.start : rows.stop - 1]
-    return np.stack(
-        [
-            np.log(np.maximum(duration, 0.1)),
-            np.log1p(num_words),
-            num_words / np.maximum(duration, 0.3),
-            np.clip(pause, -3, 6),
-        ],
-        axis=1,
-    )
+    return np.stack([np.log(np.maximum(end_s - start_s, 0.1)), np.clip(pause, -3, 6)], axis=1)
+
+
+def word_counts(transcripts):
+    """How long the texts are: log(1 + words), about 0 for a text of usual length, 0 too for none: (N, 1) float32."""
+    num_words = np.array([len(tokenize(transcript)) for transcript in transcripts], "float32").reshape(-1, 1)
+    return np.where(num_words > 0, np.log1p(num_words) - USUAL_LOG_WORDS, 0).astype("float32")
 
 
 def with_distances(features, speaker, dialogs):
@@ -67,7 +64,7 @@ def with_distances(features, speaker, dialogs):
 
 @dataclass(frozen=True)
 class Sound:
-    """Acoustic features and timing of utterances as 2 (A + 4) columns; `scaler` is of the A + 4."""
+    """Acoustic features and timing of utterances as 2 (A + 2) columns; `scaler` is of the A + 2."""
 
     scaler: Scaler
 
@@ -82,11 +79,11 @@ class Sound:
         return self.scaler.names[: -len(TIMING_NAMES)]
 
     def rows(self, utterances, speaker, dialogs):
-        """(N, 2 (A + 4)) float32 of a corpus or `systems.base.Utterances`."""
+        """(N, 2 (A + 2)) float32 of a corpus or `systems.base.Utterances`."""
         return with_distances(self.scaler.transform(_raw(utterances, dialogs)), speaker, dialogs)
 
     def scaled(self, utterance, last_end_s=None):
-        """(A + 4,) float32 of a single utterance, `last_end_s` the end of the one ahead of it, or None."""
+        """(A + 2,) float32 of a single utterance, `last_end_s` the end of the one ahead of it, or None."""
         raw = _raw(utterance, [slice(0, 1)])
         if last_end_s is not None:
             raw[0, -1] = np.clip(utterance.start_s[0] - last_end_s, -3, 6)
@@ -94,7 +91,7 @@ class Sound:
 
 
 def _raw(utterances, dialogs):
-    timing = timing_features(utterances.transcript, utterances.start_s, utterances.end_s, dialogs)
+    timing = timing_features(utterances.start_s, utterances.end_s, dialogs)
     return np.concatenate([np.asarray(utterances.audio, "float64"), timing], axis=1)
 
 

@@ -1,6 +1,7 @@
 """The causal system: its layer against loops, blind to the future, a stream equal to the whole dialog, its scripts."""
 
 import csv
+import dataclasses
 import json
 
 import keras
@@ -17,6 +18,7 @@ from data.text import tokenize, vectors_from_parts, word_parts
 from experiments.damage import damaged
 from settings import Settings
 from storage.runs import CorpusFile, Run
+from systems.base import Utterances
 from systems.causal import CausalRecogniser, Inputs, leave_out
 from systems.causal.inputs import (
     TIMING_NAMES,
@@ -26,6 +28,7 @@ from systems.causal.inputs import (
     known_vectors,
     timing_features,
     with_distances,
+    word_counts,
 )
 from systems.causal.network import (
     BIAS_SCALE,
@@ -116,15 +119,25 @@ def test_distances_from_the_speakers_mean_by_hand():
     np.testing.assert_array_equal(with_distances(np.array([[9.0]]), np.array([0]), [slice(0, 1)])[0, 0], 6)
 
 
-def test_timing_by_hand():
-    found = timing_features(
-        ["well I don't know", "yes", "no"],
-        np.array([1.0, 3.5, 0]),
-        np.array([3.0, 3.55, 1]),
-        [slice(0, 2), slice(2, 3)],
-    )
-    expected = [[np.log(2), np.log(5), 2, 0], [np.log(0.1), np.log(2), 1 / 0.3, 0.5], [0, np.log(2), 1, 0]]
-    np.testing.assert_allclose(found, expected, rtol=1e-9)
+def test_timing_and_word_counts_by_hand():
+    found = timing_features(np.array([1.0, 3.5, 0]), np.array([3.0, 3.55, 1]), [slice(0, 2), slice(2, 3)])
+    np.testing.assert_allclose(found, [[np.log(2), 0], [np.log(0.1), 0.5], [0, 0]], rtol=1e-9)
+    counts = word_counts(["well I don't know", "yes", ""])
+    np.testing.assert_allclose(counts, [[np.log(5) - 2], [np.log(2) - 2], [0]], rtol=1e-6)
+
+
+def test_sound_says_nothing_of_the_words_nor_words_of_the_sound():
+    """What is left out in training must be gone whole: else the network learns from it, and misses it later."""
+    recogniser, codes = untrained(), np.zeros(25, "int32")
+    seen = [slice(0, 25)]
+    spoken = Utterances(**UTTERANCE_FIELDS)
+    other = dataclasses.replace(spoken, transcript=["no well yes"] * 25)
+    rows = [recogniser.read.sound.rows(one, codes, seen) for one in (spoken, other)]
+    np.testing.assert_array_equal(*rows)
+    words = recogniser.inputs(spoken, seen)["text"]
+    louder = dataclasses.replace(spoken, audio=spoken.audio + 1, end_s=spoken.end_s + 1)
+    np.testing.assert_array_equal(recogniser.inputs(louder, seen)["text"], words)
+    assert not words[[text == "" for text in spoken.transcript]].any()
 
 
 def test_words_from_their_parts():
@@ -181,19 +194,19 @@ def untrained(modality="text+audio", factor="shared", context=True, update="sequ
     rng, names = np.random.default_rng(5), ("loudness", "pitch", *TIMING_NAMES)
     words = "given" if modality == "audio" else "glove"
     settings = Settings(variant="causal", modality=modality, factor=factor, context=context, update=update, words=words)
-    sound = Sound(Scaler(names, np.zeros(6), np.ones(6))) if modality != "text" else None
+    sound = Sound(Scaler(names, np.zeros(4), np.ones(4))) if modality != "text" else None
     words = None
     if modality != "audio":
         vectors = rng.normal(size=(3, 200)).astype("float32")
         words = Words(("no", "well", "yes"), vectors, Scaler(WORD_COLUMNS, np.zeros(200), np.ones(200)))
-    networks = {}
+    networks, inputs = {}, Inputs(sound, words)
     for name in ("member-1", "member-2"):
-        network = causal_network(12 if sound else 0, 200 if words else 0, factor, update, 4)
+        network = causal_network(*inputs.widths, factor, update, 4)
         network.set_weights([w + rng.uniform(-0.1, 0.1, w.shape) for w in network.get_weights()])
         networks[name] = network
     corpus = CorpusFile(name="x", path="x", sha256="", audio_feature_set="x", num_audio_features=2)
     run = Run(settings=settings, emotions=tuple("abcd"), context_length=9, corpus=corpus)
-    return CausalRecogniser(run, networks, Inputs(sound, words))
+    return CausalRecogniser(run, networks, inputs)
 
 
 UTTERANCES = {
@@ -204,6 +217,7 @@ UTTERANCES = {
     "end_s": np.arange(25) + np.array([1.0, 0.7, 0.2, 0.5, 0.1] * 5),
 }
 UTTERANCES["audio_features"][7] = np.nan  # without usable sound
+UTTERANCE_FIELDS = dict(zip(("transcript", "audio", "speaker", "start_s", "end_s"), UTTERANCES.values(), strict=True))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,45 @@
+"""A plain LSTM on the very inputs of our causal system: what its attention layers are worth.
+
+An utterance is answered from itself and its past, as there; members, recipe and left-out modalities are the same.
+"""
+
+import keras
+
+from storage.files import InputError
+from systems.causal import DialogRecogniser, Members
+from systems.causal.network import HIDDEN_DROPOUT, INPUT_DROPOUT, WIDTH
+
+
+def lstm_network(num_audio, num_text, num_emotions):
+    """Words and sound side by side, dropout, one LSTM of 200, dropout, Dense C, softmax; arguments as `causal_network`.
+
+    Returns:
+        A model of {"audio": (B, H, num_audio), "text": (B, H, num_text), "speaker": (B, H)}, as far as they are there,
+        giving (B, H, C) vote shares; who speaks is not read. Padding rows stand at the end.
+    """
+    widths = {"audio": num_audio, "text": num_text}
+    inputs = {name: keras.Input((None, width), name=name) for name, width in widths.items() if width}
+    speaker = keras.Input((None,), dtype="int32", name="speaker")
+    rows = keras.ops.concatenate(list(inputs.values()), axis=-1)
+    states = keras.layers.LSTM(WIDTH, return_sequences=True, name="lstm")(keras.layers.Dropout(INPUT_DROPOUT)(rows))
+    outputs = keras.layers.Dense(num_emotions, "softmax", kernel_initializer="he_uniform", name="emotions")(
+        keras.layers.Dropout(HIDDEN_DROPOUT)(states)
+    )
+    return keras.Model({**inputs, "speaker": speaker}, outputs, name="lstm_network")
+
+
+class Lstm(Members):
+    """The system of this file."""
+
+    recogniser_class = DialogRecogniser
+
+    def check(self, settings):
+        super().check(settings)
+        if settings.factor != "shared" or settings.update != "sequential":
+            raise InputError("--variant lstm has no correlation factor: drop --factor and --update")
+
+    def network(self, settings, widths, num_emotions):
+        return lstm_network(*widths, num_emotions)
+
+
+SYSTEM = Lstm()
