@@ -38,7 +38,8 @@ class Program:
 
     def __init__(self, arguments, cwd):
         _start()
-        self.stdout, self.stderr = (tempfile.NamedTemporaryFile("r", encoding="utf-8") for _ in range(2))
+        # Held as long as the program is looked at.
+        self.stdout, self.stderr = (tempfile.NamedTemporaryFile("r", encoding="utf-8") for _ in range(2))  # noqa: SIM115
         self.args = list(map(str, arguments))
         files = (self.stdout.name, self.stderr.name)
         self._process = _CONTEXT.Process(target=_as_program, args=(self.args, str(cwd), files))

@@ -53,11 +53,16 @@ class CausalMutualCorrelationAttention(MutualCorrelationAttention):
         )
 
     def call(self, inputs, speaker, return_scores=False):
+        # All rows of a batch as those of one dialog where rows do not meet: the gradient is then one product.
+        num, length = ops.shape(speaker)
+        lined_up = self.project([ops.reshape(rows, (1, -1, rows.shape[-1])) for rows in inputs])
         outputs, scores = [], []
-        parts = zip(self.project(inputs), self.biases(speaker, speaker), (self.audio_maps, self.text_maps), strict=True)
+        parts = zip(lined_up, self.biases(speaker, speaker), (self.audio_maps, self.text_maps), strict=True)
         for projected, bias, maps in parts:
+            projected = [ops.reshape(rows, (num, length, *rows.shape[2:])) for rows in projected]
             rows, row_scores = attend(*projected, causal=True, bias=bias)
-            outputs.append(ops.matmul(rows, maps[3]))  # (B, H, O)
+            mapped = ops.matmul(ops.reshape(rows, (-1, rows.shape[-1])), maps[3])
+            outputs.append(ops.reshape(mapped, (num, length, mapped.shape[-1])))  # (B, H, O)
             scores.append(row_scores)
         return (outputs, scores) if return_scores else outputs
 
@@ -78,12 +83,12 @@ class CausalMutualCorrelationAttention(MutualCorrelationAttention):
         bucket = ops.sum(ops.cast(ops.greater_equal(ops.expand_dims(distance, -1), edges), "int32"), axis=-1)
         # A product with one-hot rows: its gradient is a product too, where that of a lookup is a slow scatter.
         chosen = BIAS_SCALE * ops.one_hot(bucket, len(DISTANCE_EDGES) + 1)  # (Q, H, 13)
-        same = ops.equal(ops.expand_dims(query_speaker, 2), ops.expand_dims(key_speaker, 1))[:, None]  # (B, 1, Q, H)
+        same = ops.cast(ops.equal(ops.expand_dims(query_speaker, 2), ops.expand_dims(key_speaker, 1)), "float32")
         by_speaker = (2, len(DISTANCE_EDGES) + 1, self.num_sub_views)
         biases = []
         for table in (self.audio_bias, self.text_bias):
             either = ops.einsum("qhi,siv->svqh", chosen, ops.reshape(table, by_speaker))
-            biases.append(ops.where(same, either[1], either[0]))
+            biases.append(either[0] + same[:, None] * (either[1] - either[0]))
         return biases
 
 
