@@ -5,6 +5,9 @@
 Taken is the run with the median dev loss (of an even number the lower one), so that the checkpoint is neither a lucky
 nor an unlucky seed; the card has the scores of all of them. Only what loading needs is copied: no transcript, vote,
 feature or utterance id of the corpus, but the vocabulary. The text of the card, in templates/, is about IEMOCAP.
+
+--half rounds the weights to the precision of 16-bit floats and packs them, which halves the files. The checkpoint is
+then scored anew, so that its card and its results.json are those of the weights that are there.
 """
 
 import argparse
@@ -14,7 +17,9 @@ from pathlib import Path
 import numpy as np
 
 from storage.files import InputError, read_json, sha256, write_json, write_text
+from storage.hdf5 import open_hdf5
 from storage.runs import read_run, write_run
+from storage.weights import ADVICE, save_arrays, weight_arrays
 from surroundings import check_backend, run_program
 
 
@@ -24,15 +29,16 @@ def main():
     parser.add_argument("runs", type=Path, nargs="+", help="finished and evaluated run folders, one per seed")
     parser.add_argument("--corpus", type=Path, required=True, help="corpus file of the runs")
     parser.add_argument("--note", default="", help="a sentence for the card, about the word vectors used, say")
+    parser.add_argument("--half", action="store_true", help="round the weights to 16 bits: files of half the size")
     arguments = parser.parse_args()
     check_backend()
-    publish(arguments.folder, arguments.runs, arguments.corpus, arguments.note)
+    publish(arguments.folder, arguments.runs, arguments.corpus, arguments.note, arguments.half)
     size = sum(path.stat().st_size for path in arguments.folder.iterdir()) / 1e6
     print(f"{arguments.folder}: {size:.1f} MB")
     print(f"check it: python evaluate.py {arguments.folder} --corpus {arguments.corpus} --out runs/check")
 
 
-def publish(folder, run_folders, corpus_path, note=""):
+def publish(folder, run_folders, corpus_path, note="", half=False):
     """Writes the checkpoint's folder, anew.
 
     Raises:
@@ -41,7 +47,9 @@ def publish(folder, run_folders, corpus_path, note=""):
     """
     from checkpoint import load_checkpoint  # the framework takes seconds, and --help needs none
     from experiments.runs import difference
+    from scoring.evaluation import evaluate, task_of
     from systems import system_of
+    from training.backend import describe_device
 
     if folder.exists() and (not (folder / "README.md").exists() or not (folder / "run.json").exists()):
         raise InputError(f"{folder}: is there and no provided checkpoint; choose another folder")
@@ -64,53 +72,95 @@ def publish(folder, run_folders, corpus_path, note=""):
     losses = [float(np.mean([run.stages[name].best_dev_loss for name in answering])) for run in runs]
     chosen = int(np.argsort(losses)[(len(losses) - 1) // 2])
     source, run = run_folders[chosen], runs[chosen]
-    load_checkpoint(source)  # is whole
+    recogniser = load_checkpoint(source)  # is whole
     new = folder.with_name(f".{folder.name}.new")  # beside it, so that nothing is lost if anything fails
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir(parents=True)
-    for name in [*run.files, "confusion_matrix.png"]:
+    for name in run.files:
         shutil.copyfile(source / name, new / name)
-    results = read_json(source / "results.json")
     for stage in run.stages.values():
         stage.taken_from = None  # a path of ours
+    run.branches = None
+    for file in filter(None, (run.corpus, run.glove)):
+        file.path = Path(file.path).name
+    scored = source
+    if half:
+        scored = new
+        halve(new, run, recogniser)
+        evaluate(new, load_checkpoint(new), task_of(load_checkpoint(new), corpus_path), describe_device(), new)
+    results = read_json(scored / "results.json")
     for stage in results["protocol"]["stages"].values():
         stage.pop("taken_from", None)
+    table = table_of(run_folders, runs, scored, corpus_path)
     write_json(new / "results.json", results)
+    if scored is source:
+        shutil.copyfile(source / "confusion_matrix.png", new / "confusion_matrix.png")
     names = [*run.files, "results.json", "confusion_matrix.png"]
-    published = run.model_copy(update={"files": {name: sha256(new / name) for name in names}, "branches": None})
-    for file in filter(None, (published.corpus, published.glove)):
-        file.path = Path(file.path).name
+    for path in new.iterdir():
+        if path.name not in names:
+            path.unlink()
+    published = run.model_copy(update={"files": {name: sha256(new / name) for name in names}})
     write_run(new, published)
-    text = card(folder.name, note, run_folders, runs, losses, chosen, corpus_path, published)
+    text = card(folder.name, note, runs, losses, table, published, results, half)
     write_text(new / "README.md", f"{text}    {sha256(new / 'run.json')}  run.json\n")
     shutil.rmtree(folder, ignore_errors=True)
     new.rename(folder)
 
 
-def card(name, note, run_folders, runs, losses, chosen, corpus_path, published):
-    """The model card, its numbers filled in."""
+def halve(folder, run, recogniser):
+    """Rounds the weights of all networks in a run folder to 16-bit floats; the files hold 32 bits as before, packed.
+
+    Raises:
+        InputError: a weight is too large for that.
+    """
+    for stage, network in recogniser.networks.items():
+        path = folder / f"{stage}.weights.h5"
+        arrays = {name: array.astype("float16").astype(array.dtype) for name, array in weight_arrays(network).items()}
+        if not all(np.isfinite(array).all() for array in arrays.values()):
+            raise InputError(f"{path}: a weight is beyond 65,504, the largest 16-bit float; publish without --half")
+        save_arrays(path, arrays, packed=True)
+    for name in run.files:
+        if name.endswith(".h5") and name.partition(".")[0] not in recogniser.networks:
+            with open_hdf5(folder / name, ADVICE) as file:
+                arrays = {key: file[key][()] for key in file}
+            save_arrays(folder / name, arrays, packed=True)
+        run.files[name] = sha256(folder / name)
+    write_run(folder, run)
+
+
+def table_of(run_folders, runs, scored, corpus_path):
+    """(Markdown table of what is published and of all seeds, {seed: accuracy in words})."""
     from data.corpus import read_corpus
     from experiments.intervals import SCORES, rows_of
-    from experiments.markdown import markdown_table, our_cell, rendered
+    from experiments.markdown import markdown_table, our_cell
     from experiments.results import Results
 
-    results, seeds = read_json(run_folders[chosen] / "results.json"), [run.settings.seed for run in runs]
-    lines = {f"this checkpoint, seed {seeds[chosen]}": [run_folders[chosen]], "all seeds": run_folders}
+    lines = {f"this checkpoint, seed {read_run(scored).settings.seed}": [scored], "all seeds": run_folders}
     table, rows = Results(lines, read_corpus(corpus_path)), []
     for label in lines:
-        scored = table.recognition(label, (), label, kind="answers")
-        rows.append([label, *(our_cell(row).replace("**", "") for row in rows_of([scored], "answers"))])
-    accuracies = dict(zip(seeds, (f"{value:.1f}" for value in scored.per_seed[:, 0]), strict=True))
+        found = table.recognition(label, (), label, kind="answers")
+        rows.append([label, *(our_cell(row).replace("**", "") for row in rows_of([found], "answers"))])
+    seeds = [run.settings.seed for run in runs]
+    accuracies = dict(zip(seeds, (f"{value:.1f}" for value in found.per_seed[:, 0]), strict=True))
+    return markdown_table(["", *SCORES["answers"]], rows), accuracies
+
+
+def card(name, note, runs, losses, table, published, results, half):
+    """The model card, its numbers filled in; `table` is of `table_of`."""
+    from experiments.markdown import markdown_table, rendered
+
+    scores, accuracies = table
     matrix = [[emotion, *row] for emotion, row in zip(results["emotions"], results["confusion_matrix"], strict=True)]
     return rendered(
         "card",
         name=name,
         note=note,
+        half=half,
         run=published,
-        seeds=" ".join(map(str, seeds)),
-        dev_losses=", ".join(f"{seed}: {loss:.5f}" for seed, loss in zip(seeds, losses, strict=True)),
+        seeds=" ".join(map(str, accuracies)),
+        dev_losses=", ".join(f"{run.settings.seed}: {loss:.5f}" for run, loss in zip(runs, losses, strict=True)),
         minutes=f"{sum(stage.seconds for stage in published.stages.values()) / 60:.0f}",
-        scores=markdown_table(["", *SCORES["answers"]], rows),
+        scores=scores,
         accuracies=", ".join(f"{seed}: {value}" for seed, value in accuracies.items()),
         accuracy_10=f"{results['accuracy_10']:.4f}",
         matrix=markdown_table(["", *results["emotions"]], matrix),

@@ -8,13 +8,14 @@ from storage.hdf5 import atomic_hdf5, open_hdf5, plain_dataset
 ADVICE = "train again, or fetch the checkpoint again"
 
 
-def save_arrays(path, arrays, **attributes):
-    """Writes {name: array} as one HDF5 file, atomically; the same arrays give the same bytes."""
+def save_arrays(path, arrays, packed=False, **attributes):
+    """Writes {name: array} as one HDF5 file, atomically, `packed` by HDF5's own gzip; same arrays, same bytes."""
+    how = {"compression": "gzip", "shuffle": True} if packed else {}
     with atomic_hdf5(path) as file:
         for name, value in attributes.items():
             file.attrs[name] = value
         for name, array in arrays.items():
-            file.create_dataset(name, data=np.asarray(array))
+            file.create_dataset(name, data=np.asarray(array), **how)
 
 
 def load_arrays(path, expected):
