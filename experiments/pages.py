@@ -67,6 +67,23 @@ def scores_page(experiment, results, path):
     write_scores(experiment, results, path, scored_lines(experiment, results))
 
 
+def raters_page(experiment, results, path):
+    """Scores beside human raters: a line per score, a column per system."""
+    rows = rows_of(scored_lines(experiment, results), experiment.scores)
+    names = [line.name for line in experiment.lines]
+    cells = [[score, *(our_cell(row) for row in rows if row.score == score)] for score in SCORES[experiment.scores]]
+    text = rendered(
+        experiment.template,
+        title=title_of(experiment, results),
+        scores=markdown_table(["", *names], cells),
+        differences="",
+        num_draws=NUM_DRAWS,
+        training=results.training(experiment.systems),
+    )
+    write_text(path.with_suffix(".md"), text)
+    write_rows(path.with_suffix(".csv"), rows)
+
+
 def folds_page(experiment, results, path):
     """Each session as the test session once, and the mean of all."""
     scored = scored_lines(experiment, results)
@@ -331,6 +348,7 @@ WRITERS = {
     for function in (
         scores_page,
         folds_page,
+        raters_page,
         peers_page,
         meld_page,
         epochs_page,

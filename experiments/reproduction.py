@@ -50,11 +50,11 @@ class Reproduction:
         Raises:
             InputError: it is not MELD.
         """
-        corpus, emotions = self.place.content, {line.stage for line in self.experiment.lines}
+        corpus, emotions = self.place.content, {line.stage for line in self.experiment.lines if line.stage}
         if corpus.split is None or not emotions <= set(corpus.emotions):
             raise InputError(
-                f"{self.place.corpus}: {self.experiment.name} needs MELD, with its own split and "
-                f"{', '.join(sorted(emotions))}; make it with 'python -m data.prepare meld'"
+                f"{self.place.corpus}: {self.experiment.name} needs MELD, with its own split"
+                f"{''.join(f', {one}' for one in sorted(emotions))}; make it with 'python -m data.prepare meld'"
             )
         return () if corpus.audio_names else ("--modality", "text")
 

@@ -9,6 +9,7 @@ from experiments.intervals import (
     Row,
     Scored,
     dialog_draws,
+    beside_raters,
     difference,
     disagreement,
     interval,
@@ -64,3 +65,20 @@ def test_disagreement_bootstrap_counts_dialogs_as_often_as_drawn():
     assert [(one.name, one.paper) for one in scored] == [("a", (1.0,)), ("b", ()), ("c", ()), ("mean", (4.0,))]
     assert [float(one.per_seed[0, 0]) for one in scored] == pytest.approx([100, 50, 50, 200 / 3])
     assert np.isnan(scored[1].draws[1, 0]) and scored[2].draws[1, 0] == 100
+
+
+def test_scores_beside_raters_are_drawn_by_dialog():
+    """A draw of each dialog once is the score itself; of one dialog twice and the other never, that dialog's alone."""
+    rng, emotions = np.random.default_rng(4), ("joy", "fear", "other")
+    votes, answers = rng.integers(0, 3, (12, 3)), rng.random((12, 3))
+    settings, empty = SimpleNamespace(raters="all"), np.zeros((12, 3), int)
+
+    def scored(rows, counts, dialog):
+        corpus = SimpleNamespace(votes_external=votes, votes_self=empty)
+        task = SimpleNamespace(corpus=corpus, test=rows, emotions=emotions, settings=settings)
+        return beside_raters("x", task, [answers[rows]], (np.array(counts), dialog))
+
+    both = scored(np.arange(12), [[1, 1], [2, 0]], np.repeat([0, 1], 6))
+    first = scored(np.arange(6), [[1]], np.zeros(6, int))
+    np.testing.assert_allclose(both.draws[0], both.per_seed[0])
+    np.testing.assert_allclose(both.draws[1], first.per_seed[0])

@@ -20,7 +20,7 @@ from experiments.tables import BEGIN, HERE, gather
 from storage.files import InputError, read_json, sha256, write_json
 
 PAPERS = ("all", "variants", "folds")
-OURS = ("causal", "causal-folds")
+OURS = ("causal", "causal-folds", "causal-raters")
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,50 @@
+"""The plain LSTM beside our system: its size, blind to the future, trained, given to another run, loaded."""
+
+import numpy as np
+import pytest
+from fabricated import fabricated_corpus
+
+from checkpoint import load_checkpoint
+from data.corpus import read_corpus
+from settings import Settings
+from storage.files import InputError
+from systems import system_of
+from systems.causal.network import predict_dialogs
+from systems.lstm import lstm_network
+from training.run import begin_run
+
+SMALL = {"variant": "lstm", "loss": "cross_entropy", "modality": "audio", "epochs": 1, "batch_size": 4}
+
+
+def test_parameter_count_and_no_future():
+    """An LSTM of 200 on 12 + 7 columns, Dense 10; other utterances from row 20 on leave the answers before."""
+    network = lstm_network(12, 7, 10)
+    assert network.count_params() == 4 * 200 * (12 + 7 + 200 + 1) + 200 * 10 + 10
+    rng = np.random.default_rng(0)
+    rows = {name: rng.normal(size=(30, width)).astype("float32") for name, width in (("audio", 12), ("text", 7))}
+    rows["speaker"] = np.zeros(30, "int32")
+    changed = {name: np.concatenate([values[:20], values[20:][::-1]]) for name, values in rows.items()}
+    before, after = (predict_dialogs(network, one, [slice(0, 30)]) for one in (rows, changed))
+    np.testing.assert_allclose(before[:20], after[:20], atol=1e-6)
+    assert (np.abs(before[21:] - after[21:]).max(axis=1) > 1e-6).any()
+
+
+def test_members_come_from_a_run_that_differs_in_their_number_alone(tmp_path):
+    corpus = fabricated_corpus(tmp_path / "corpus.h5")
+    begin_run(tmp_path / "two", Settings(**SMALL, members=2), corpus)
+    begin_run(tmp_path / "one", Settings(**SMALL, members=1), corpus, branches=tmp_path / "two")
+    weights = "member-1.weights.h5"
+    assert (tmp_path / "one" / weights).read_bytes() == (tmp_path / "two" / weights).read_bytes()
+    with pytest.raises(InputError, match="was trained with seed 0, this run has 1"):
+        begin_run(tmp_path / "no", Settings(**SMALL, members=1, seed=1), corpus, branches=tmp_path / "two")
+    recogniser, part = load_checkpoint(tmp_path / "two"), read_corpus(corpus)
+    shares = recogniser.predict_corpus(part, np.arange(6))["lstm"]
+    dialog = (part.transcript[:6], part.audio[:6], part.speaker[:6], part.start_s[:6], part.end_s[:6])
+    np.testing.assert_allclose(recogniser.predict_dialog(*(list(one) for one in dialog)), shares, atol=1e-6)
+    with pytest.raises(ValueError, match="reads each context anew"):
+        recogniser.stream()
+
+
+def test_what_it_lacks_is_refused():
+    with pytest.raises(InputError, match="--variant lstm has no correlation factor"):
+        system_of("lstm").check(Settings(**SMALL, factor="none"))
