@@ -10,7 +10,7 @@ The second command brings the pictures and the numbers in the documents' sentenc
 import argparse
 from pathlib import Path
 
-from storage.files import InputError, read_text, write_text
+from storage.files import InputError, read_text, write_csv, write_text
 from surroundings import run_program
 
 HERE = Path(__file__).resolve().parents[1]
@@ -66,6 +66,7 @@ def gather(folders, into):
             corpus.
     """
     from experiments.catalogue import EXPERIMENTS
+    from experiments.claims import HEADER, claims_table, verdicts
     from experiments.markdown import around, rendered, write_between
 
     known = [name for one in EXPERIMENTS for name in (one, f"{one}-rates")] + ["damage"]
@@ -89,7 +90,9 @@ def gather(folders, into):
     titles = {
         name: read_text(path).partition("\n")[0].removeprefix("# ") for name, path in paths.items() if path.exists()
     }
-    write_text(results / "README.md", rendered("index", titles=titles, rows=rows_table(results, MAIN_ROWS)))
+    write_csv(results / "claims.csv", HEADER, verdicts(results))
+    rows, claims = rows_table(results, MAIN_ROWS), claims_table(results)
+    write_text(results / "README.md", rendered("index", titles=titles, rows=rows, claims=claims))
     write_between(into / "README.md", BEGIN, rows_table(results, README_ROWS))
     return list(found)
 

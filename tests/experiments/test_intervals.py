@@ -8,8 +8,8 @@ import pytest
 from experiments.intervals import (
     Row,
     Scored,
-    dialog_draws,
     beside_raters,
+    dialog_draws,
     difference,
     disagreement,
     interval,

@@ -1,0 +1,84 @@
+"""The paper's claims, each with a verdict from the recorded tables: results/claims.csv and the table of the index."""
+
+import csv
+import tomllib
+from pathlib import Path
+
+from experiments.intervals import read_rows
+from experiments.markdown import markdown_table
+
+CLAIMS = tomllib.loads((Path(__file__).parent / "claims.toml").read_text(encoding="utf-8"))["claims"]
+WHOLE_AT_RATE = "T+A, learning rate 0.0003"
+HOLDS, FAILS = "holds", "does not hold"
+HEADER = ["claim", "the paper", "here, at the paper's learning rate", "here, at the rate that dev chose", "verdict"]
+
+
+def verdicts(results):
+    """A line per claim, as HEADER says.
+
+    Args:
+        results: folder of the recorded tables.
+
+    Returns:
+        List of [text] * 5; a claim whose table is not there has "–" and "not run".
+    """
+    lines = []
+    for claim in CLAIMS:
+        if "untested" in claim:
+            found, verdict = "–", f"cannot be tested here: {claim['untested']}"
+        elif "ratio" in claim:
+            found, verdict = _ratio(results, claim)
+        else:
+            found, verdict = _interval(results, claim)
+        lines.append([claim["says"], claim["paper"], found, _at_rate(results, claim), verdict])
+    return lines
+
+
+def claims_table(results):
+    """`verdicts` as a Markdown table."""
+    return markdown_table(HEADER, verdicts(results))
+
+
+def _interval(results, claim):
+    """What the interval of a paired difference, or of a score, says."""
+    table, system, score = claim.get("row") or claim["value"]
+    row = _row(results / f"{table}.csv", system, score)
+    if row is None or row.mean is None:
+        return "–", "not run"
+    seeds = f"{row.seeds} seeds" if row.seeds > 1 else "one seed"
+    if "value" in claim:
+        inside = row.low <= float(claim["paper"]) <= row.high
+        verdict = f"{HOLDS}: within the interval" if inside else f"{FAILS}: outside the interval"
+        return f"{row.mean:.1f} [{row.low:.1f}, {row.high:.1f}], {seeds}", verdict
+    found = f"{row.full_minus_this:+.1f} [{row.difference_low:+.1f}, {row.difference_high:+.1f}], {seeds}"
+    if row.difference_low > 0:
+        return found, HOLDS
+    return found, FAILS if row.difference_high < 0 else f"cannot be told with {seeds}"
+
+
+def _ratio(results, claim):
+    """What a count says: no interval, the same each time."""
+    column, ours, theirs = claim["ratio"]
+    path = results / "table4.csv"
+    if not path.exists():
+        return "–", "not run"
+    with open(path, encoding="utf-8", newline="") as file:
+        counted = {line[""]: line[column] for line in csv.DictReader(file)}
+    ratio = float(counted[ours]) / float(counted[theirs])
+    return f"{ratio:.2f} times as many", HOLDS if ratio <= claim["most"] else FAILS
+
+
+def _at_rate(results, claim):
+    """The scores at dev's rate, without a difference: the seeds are not the same."""
+    if "rate" not in claim:
+        return "–"
+    system, score = claim["rate"]
+    rows = [_row(results / "rates.csv", name, score) for name in dict.fromkeys((WHOLE_AT_RATE, system))]
+    if None in rows:
+        return "–"
+    return " against ".join(f"{row.mean:.1f} ({row.seeds} seed{'s' * (row.seeds > 1)})" for row in rows)
+
+
+def _row(path, system, score):
+    rows = read_rows(path) if path.exists() else []
+    return next((row for row in rows if (row.system, row.score) == (system, score)), None)

@@ -1,0 +1,33 @@
+"""The table of claims: verdicts by hand, and those recorded are those of the recorded tables."""
+
+import csv
+
+from experiments.claims import HEADER, verdicts
+from experiments.intervals import Row, write_rows
+from experiments.tables import HERE
+
+
+def test_verdicts_by_hand(tmp_path):
+    """An interval above zero holds, below does not, around it cannot be told; a table that is not there was not run."""
+    ends = {"ours, categorical": (1.0, 3.0), "SVM": (-3.0, -1.0), "RF": (-1.0, 1.0)}
+    rows = [
+        Row(name, "accuracy", None, 5, 40.0, 1.0, 38.0, 42.0, sum(pair) / 2, *pair, 0.01) for name, pair in ends.items()
+    ]
+    write_rows(tmp_path / "table1.csv", rows)
+    whole = Row("T+A", "accuracy", 51.6, 2, 50.0, 1.0, 48.0, 51.0)
+    write_rows(tmp_path / "table3.csv", [whole])
+    write_rows(tmp_path / "rates.csv", [Row("T+A, learning rate 0.0003", "accuracy", None, 1, 52.25)])
+    found = {says: rest for says, *rest in verdicts(tmp_path)}
+    said = [
+        found[f"{claim} (Table 1)"][-1] for claim in ("It beats an SVM", "It beats a random forest", "It beats TFN")
+    ]
+    assert said == ["does not hold", "cannot be told with 5 seeds", "not run"]
+    holds = found["Regression of the vote shares beats one emotion for each utterance (Table 1)"]
+    assert holds == ["51.6 against 47.3", "+2.0 [+1.0, +3.0], 5 seeds", "–", "holds"]
+    accuracy = found["Accuracy of the whole network (Table 3)"]
+    assert accuracy[1:] == ["50.0 [48.0, 51.0], 2 seeds", "52.2 (1 seed)", "does not hold: outside the interval"]
+
+
+def test_recorded_verdicts_are_those_of_the_recorded_tables():
+    with open(HERE / "results" / "claims.csv", encoding="utf-8", newline="") as file:
+        assert list(csv.reader(file)) == [HEADER, *verdicts(HERE / "results")]
