@@ -22,7 +22,9 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    variant: str = Field("released", description="system: the authors' code, Figure 4's network, or ours; see docs/")
+    variant: str = Field(
+        "released", description="system: the authors' code, Figure 4's network, ours (causal), an LSTM on our inputs"
+    )
     update: typing.Literal["sequential", "simultaneous"] = Field(
         "sequential", description="of the correlation factor: released code, or equations 4 and 5"
     )

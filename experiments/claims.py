@@ -48,7 +48,7 @@ def _interval(results, claim):
     seeds = f"{row.seeds} seeds" if row.seeds > 1 else "one seed"
     if "value" in claim:
         inside = row.low <= float(claim["paper"]) <= row.high
-        verdict = f"{HOLDS}: within the interval" if inside else f"{FAILS}: outside the interval"
+        verdict = "cannot be told: the paper's number is within our interval" if inside else f"{FAILS}: it is outside"
         return f"{row.mean:.1f} [{row.low:.1f}, {row.high:.1f}], {seeds}", verdict
     found = f"{row.full_minus_this:+.1f} [{row.difference_low:+.1f}, {row.difference_high:+.1f}], {seeds}"
     if row.difference_low > 0:
