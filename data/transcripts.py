@@ -25,6 +25,7 @@ from storage.files import InputError
 
 SUFFIXES = (".vtt", ".srt", ".json", ".textgrid", ".eaf", ".cha", ".csv", ".tsv")
 ONE_SPEAKER = "Speaker"  # where the transcript names nobody
+NO_SPEAKERS = "no speakers are named: all of it is taken for one speaker"
 LONGEST_PAUSE_S = 0.7  # a longer one between two words ends an utterance
 _ANSWERS = "mcaf-prediction"  # format of what predict.py writes
 
@@ -84,7 +85,7 @@ def _utterances(path, pieces, notes):
     speakers = [piece.speaker and _line(piece.speaker) for piece in pieces]
     unnamed = [one for one, speaker in zip(ids, speakers, strict=True) if not speaker]
     if len(unnamed) == len(ids):
-        notes["no speakers are named: all of it is taken for one speaker"] = []
+        notes[NO_SPEAKERS] = []
     elif unnamed:
         notes["no speaker is named: taken for the one before"] = unnamed
     speaker = next(filter(None, speakers), ONE_SPEAKER)

@@ -7,6 +7,7 @@ Letters of the shape comments: N utterances, A acoustic features, C emotions.
 """
 
 import contextlib
+import dataclasses
 import functools
 import json
 import re
@@ -20,7 +21,7 @@ import opensmile  # noqa: F401 (before the framework: data.audio._opensmile says
 from checkpoint import load_checkpoint
 from data.encoders import AudioEncoder
 from data.sound import opened
-from data.transcripts import read_transcript
+from data.transcripts import NO_SPEAKERS, read_transcript
 from prediction import output, sound
 from prediction.about import checkpoint_said, limits_of
 from prediction.page import write_page
@@ -163,6 +164,10 @@ def predict(job, options, recording):
         others = ", ".join(shown(one.name) for one in job.others)
         notes[f"other transcripts are there and not read: {others}"] = []
     features = np.full((len(utterances), len(recogniser.audio_names)), np.nan) if reads_sound else None
+    if recording and options.speaker_channels:
+        _check_channels(job, recording, options.speaker_channels)
+        if notes.pop(NO_SPEAKERS, None) is not None:
+            utterances = _by_loudness(utterances, recording, options.speaker_channels, notes)
     if recording:
         _note_times(utterances, recording.seconds, notes, bool(options.speaker_channels))
     if recording and reads_sound:
@@ -240,21 +245,39 @@ def _features(job, utterances, recording, options, recogniser, notes):
     return features
 
 
+def _check_channels(job, recording, named):
+    if recording.num_channels != len(named):
+        raise InputError(f"{job.recording}: {recording.num_channels} channels, --speaker-channels names {len(named)}")
+
+
+def _by_loudness(utterances, recording, named, notes):
+    """The utterances of a transcript without speakers, each with the name of the loudest channel at its time."""
+
+    def loudness(one, channel):
+        try:
+            end_s = min(one.end_s, recording.seconds)
+            return float(np.square(recording.signal(one.start_s, end_s, channel)[0], dtype="float64").mean())
+        except InputError:  # no sound there, which is noted later
+            return 0.0
+
+    notes["no speakers are named: each utterance is given to the channel that is loudest at its time"] = []
+    loudest = [max(range(len(named)), key=lambda i, one=one: loudness(one, i + 1)) for one in utterances]
+    return [dataclasses.replace(one, speaker=named[i]) for one, i in zip(utterances, loudest, strict=True)]
+
+
 def _channels(job, utterances, recording, named, notes):
     """{speaker: channel from 1}.
 
     Raises:
-        InputError: there are fewer channels, or nobody of that name speaks.
+        InputError: nobody of that name speaks.
     """
     if not named:
         if recording.num_channels > 1:
             notes[f"{recording.num_channels} channels are averaged; --speaker-channels takes them apart"] = []
         return {}
-    if recording.num_channels != len(named):
-        raise InputError(f"{job.recording}: {recording.num_channels} channels, --speaker-channels names {len(named)}")
     speakers = {one.speaker for one in utterances}
     strangers = [name for name in named if name not in speakers]
-    if strangers:
+    if strangers and not speakers <= set(named):
         raise InputError(
             f"{job.transcript}: no utterance of {strangers[0]!r:.40}, whom --speaker-channels names; "
             f"speakers are {', '.join(sorted(speakers))}"

@@ -148,12 +148,19 @@ def test_a_speaker_on_each_channel(command, checkpoint, tmp_path):
     assert "2 channels are averaged; --speaker-channels takes them apart" in printed
     np.testing.assert_allclose(mixed, expected_shares(checkpoint, signal.mean(axis=1)), atol=2e-6)
     assert np.abs(apart - mixed).max() > 1e-4
+    wav.rename(tmp_path / "call.wav")
+    segments = [{"start": start_s, "end": end_s, "text": text} for start_s, end_s, _, text in TALK[:5]]
+    (tmp_path / "call.json").write_text(json.dumps({"segments": segments}))  # as whisper has it, without speakers
+    status, printed = command(tmp_path / "call.wav", "--speaker-channels", "Ann", "Bob")
+    found = [row["speaker"] for row in read_csv(tmp_path / "emotions" / "call.csv")]
+    assert found == [speaker for _, _, speaker, _ in TALK[:5]]
+    assert "given to the channel that is loudest at its time" in printed and "one speaker" not in printed
     for names, said in (
         (("Ann",), "2 channels, --speaker-channels names 1"),
         (("Ann", "Eve"), "no utterance of 'Eve'"),
     ):
         with pytest.raises(InputError, match=said):
-            command(wav, "--speaker-channels", *names)
+            command(tmp_path / "call.wav", "--transcript", tmp_path / "talk.csv", "--speaker-channels", *names)
 
 
 def test_other_files_and_rates(command, tmp_path):
