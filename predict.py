@@ -113,7 +113,11 @@ def command_line():
     parser.add_argument("--audio-encoder", metavar="PATH_OR_NAME", help="where the checkpoint's audio encoder is")
     parser.add_argument("--audio", choices=("none",), help="read no sound, and answer from the words alone")
     parser.add_argument(
-        "--speaker-channels", nargs="+", metavar="NAME", help="the speaker on each channel of the recording, in order"
+        "--speaker-channels",
+        nargs="+",
+        metavar="NAME",
+        help="the speaker on each channel of the recording, in order; where the transcript names nobody, the channel "
+        "that is loudest tells who speaks",
     )
     parser.add_argument("--emo-large-conf", type=Path, help="openSMILE's emo_large.conf, for a run on those features")
     parser.add_argument("--out", type=Path, help="folder for the answers; default: 'emotions' beside the recording")

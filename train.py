@@ -60,8 +60,8 @@ def command_line():
         "--branches",
         type=Path,
         metavar="RUN",
-        help="take text and audio branch, or the members that it has, from this finished run; for the branches, "
-        "--epochs, --patience and --learning-rate are then the fusion's alone",
+        help="take text and audio branch from this finished run (--epochs, --patience and --learning-rate are then the "
+        "fusion's alone); of a system with members: all of them, from a run that has at least as many",
     )
     parser.add_argument(
         "--keep-epochs",

@@ -47,10 +47,13 @@ def _interval(results, claim):
         return "–", "not run"
     seeds = f"{row.seeds} seeds" if row.seeds > 1 else "one seed"
     if "value" in claim:
-        inside = row.low <= float(claim["paper"]) <= row.high
-        verdict = "cannot be told: the paper's number is within our interval" if inside else f"{FAILS}: it is outside"
-        return f"{row.mean:.1f} [{row.low:.1f}, {row.high:.1f}], {seeds}", verdict
-    found = f"{row.full_minus_this:+.1f} [{row.difference_low:+.1f}, {row.difference_high:+.1f}], {seeds}"
+        found, paper = f"{row.mean:.2f} [{row.low:.2f}, {row.high:.2f}], {seeds}", float(claim["paper"])
+        if row.low <= paper <= row.high:
+            return found, "cannot be told: the paper's number is within our interval"
+        return found, f"{FAILS}: ours is below" if row.high < paper else f"{HOLDS}: ours is above"
+    if row.difference_low is None:
+        return "–", "not run"
+    found = f"{row.full_minus_this:+.2f} [{row.difference_low:+.2f}, {row.difference_high:+.2f}], {seeds}"
     if row.difference_low > 0:
         return found, HOLDS
     return found, FAILS if row.difference_high < 0 else f"cannot be told with {seeds}"
@@ -63,7 +66,9 @@ def _ratio(results, claim):
     if not path.exists():
         return "–", "not run"
     with open(path, encoding="utf-8", newline="") as file:
-        counted = {line[""]: line[column] for line in csv.DictReader(file)}
+        counted = {line[""]: line.get(column) for line in csv.DictReader(file)}
+    if not counted.get(ours) or not counted.get(theirs):
+        return "–", "not run"
     ratio = float(counted[ours]) / float(counted[theirs])
     return f"{ratio:.2f} times as many", HOLDS if ratio <= claim["most"] else FAILS
 

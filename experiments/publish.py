@@ -47,9 +47,7 @@ def publish(folder, run_folders, corpus_path, note="", half=False):
     """
     from checkpoint import load_checkpoint  # the framework takes seconds, and --help needs none
     from experiments.runs import difference
-    from scoring.evaluation import evaluate, task_of
     from systems import system_of
-    from training.backend import describe_device
 
     if folder.exists() and (not (folder / "README.md").exists() or not (folder / "run.json").exists()):
         raise InputError(f"{folder}: is there and no provided checkpoint; choose another folder")
@@ -71,13 +69,28 @@ def publish(folder, run_folders, corpus_path, note="", half=False):
     answering = [stage.name for stage in stages if stage.answers] or [stage.name for stage in stages]
     losses = [float(np.mean([run.stages[name].best_dev_loss for name in answering])) for run in runs]
     chosen = int(np.argsort(losses)[(len(losses) - 1) // 2])
-    source, run = run_folders[chosen], runs[chosen]
-    recogniser = load_checkpoint(source)  # is whole
+    recogniser = load_checkpoint(run_folders[chosen])  # is whole
     new = folder.with_name(f".{folder.name}.new")  # beside it, so that nothing is lost if anything fails
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir(parents=True)
-    for name in run.files:
-        shutil.copyfile(source / name, new / name)
+    try:
+        fill(new, folder.name, run_folders, runs, losses, chosen, recogniser, corpus_path, note, half)
+    except BaseException:
+        shutil.rmtree(new, ignore_errors=True)
+        raise
+    shutil.rmtree(folder, ignore_errors=True)
+    new.rename(folder)
+
+
+def fill(new, name, run_folders, runs, losses, chosen, recogniser, corpus_path, note, half):
+    """Writes a checkpoint's files into the folder `new`; arguments as in `publish`."""
+    from checkpoint import load_checkpoint
+    from scoring.evaluation import evaluate, task_of
+    from training.backend import describe_device
+
+    source, run = run_folders[chosen], runs[chosen]
+    for file in run.files:
+        shutil.copyfile(source / file, new / file)
     for stage in run.stages.values():
         stage.taken_from = None  # a path of ours
     run.branches = None
@@ -87,7 +100,8 @@ def publish(folder, run_folders, corpus_path, note="", half=False):
     if half:
         scored = new
         halve(new, run, recogniser)
-        evaluate(new, load_checkpoint(new), task_of(load_checkpoint(new), corpus_path), describe_device(), new)
+        rounded = load_checkpoint(new)
+        evaluate(new, rounded, task_of(rounded, corpus_path), describe_device(), new)
     results = read_json(scored / "results.json")
     for stage in results["protocol"]["stages"].values():
         stage.pop("taken_from", None)
@@ -101,10 +115,8 @@ def publish(folder, run_folders, corpus_path, note="", half=False):
             path.unlink()
     published = run.model_copy(update={"files": {name: sha256(new / name) for name in names}})
     write_run(new, published)
-    text = card(folder.name, note, runs, losses, table, published, results, half)
+    text = card(name, note, runs, losses, table, published, results, half)
     write_text(new / "README.md", f"{text}    {sha256(new / 'run.json')}  run.json\n")
-    shutil.rmtree(folder, ignore_errors=True)
-    new.rename(folder)
 
 
 def halve(folder, run, recogniser):
@@ -115,10 +127,11 @@ def halve(folder, run, recogniser):
     """
     for stage, network in recogniser.networks.items():
         path = folder / f"{stage}.weights.h5"
-        arrays = {name: array.astype("float16").astype(array.dtype) for name, array in weight_arrays(network).items()}
-        if not all(np.isfinite(array).all() for array in arrays.values()):
-            raise InputError(f"{path}: a weight is beyond 65,504, the largest 16-bit float; publish without --half")
-        save_arrays(path, arrays, packed=True)
+        arrays = weight_arrays(network)
+        if max(np.abs(array).max() for array in arrays.values()) > np.finfo("float16").max:
+            raise InputError(f"{path.name}: a weight is too large for a 16-bit float; publish without --half")
+        rounded = {name: array.astype("float16").astype(array.dtype) for name, array in arrays.items()}
+        save_arrays(path, rounded, packed=True)
     for name in run.files:
         if name.endswith(".h5") and name.partition(".")[0] not in recogniser.networks:
             with open_hdf5(folder / name, ADVICE) as file:

@@ -91,6 +91,7 @@ class Results:
                 "dev_loss": {
                     name: f"{np.mean([stage.best_dev_loss for stage in each]):.4f}" for name, each in stages.items()
                 },
+                "reads": f"{runs[0].settings.modality}, words of {runs[0].settings.words}",
                 "hardware": f"{runs[0].machine}, {' '.join(runs[0].devices)}, {runs[0].backend}",
             }
             found.append(one)

@@ -29,6 +29,7 @@ from storage.files import InputError, made_folder, sha256
 
 SUFFIXES = (".html", ".csv", ".emotions.vtt", ".json")  # of what is written, the last one last
 _OVERLAP_S = 0.1  # shorter ones come of rounded times
+_LOUDEST = "no speakers are named: each utterance is given to the channel that is loudest at its time"
 _ROUNDED_S = 0.25  # that an end may lie behind the recording's
 _SOME_UNKNOWN, _MANY_UNKNOWN = 0.02, 0.4  # of the words; American talk has a tenth
 # What a transcriber writes of sounds: "[laughter]", "(coughs)" alone in a line, "*sighs*", music.
@@ -167,7 +168,7 @@ def predict(job, options, recording):
     if recording and options.speaker_channels:
         _check_channels(job, recording, options.speaker_channels)
         if notes.pop(NO_SPEAKERS, None) is not None:
-            utterances = _by_loudness(utterances, recording, options.speaker_channels, notes)
+            utterances = by_loudness(utterances, recording, options.speaker_channels, notes)
     if recording:
         _note_times(utterances, recording.seconds, notes, bool(options.speaker_channels))
     if recording and reads_sound:
@@ -250,18 +251,22 @@ def _check_channels(job, recording, named):
         raise InputError(f"{job.recording}: {recording.num_channels} channels, --speaker-channels names {len(named)}")
 
 
-def _by_loudness(utterances, recording, named, notes):
-    """The utterances of a transcript without speakers, each with the name of the loudest channel at its time."""
+def by_loudness(utterances, recording, named, notes):
+    """The utterances of a transcript without speakers, each with the name of the loudest channel at its time.
 
-    def loudness(one, channel):
+    Loud is measured against the channel's own mean over all utterances: microphones differ.
+    """
+
+    def power(one, channel):
         try:
-            end_s = min(one.end_s, recording.seconds)
-            return float(np.square(recording.signal(one.start_s, end_s, channel)[0], dtype="float64").mean())
-        except InputError:  # no sound there, which is noted later
+            return float(recording.signal(one.start_s, min(one.end_s, recording.seconds), channel)[0].var())
+        except InputError:  # no sound there
             return 0.0
 
-    notes["no speakers are named: each utterance is given to the channel that is loudest at its time"] = []
-    loudest = [max(range(len(named)), key=lambda i, one=one: loudness(one, i + 1)) for one in utterances]
+    powers = np.array([[power(one, channel) for channel in range(1, len(named) + 1)] for one in utterances])
+    loudest = (powers / np.maximum(powers.mean(axis=0), 1e-30)).argmax(axis=1)
+    notes[_LOUDEST] = []
+    _add(notes, f"no channel has sound: given to {named[0]}", utterances, ~powers.any(axis=1))
     return [dataclasses.replace(one, speaker=named[i]) for one, i in zip(utterances, loudest, strict=True)]
 
 
@@ -277,7 +282,7 @@ def _channels(job, utterances, recording, named, notes):
         return {}
     speakers = {one.speaker for one in utterances}
     strangers = [name for name in named if name not in speakers]
-    if strangers and not speakers <= set(named):
+    if strangers and _LOUDEST not in notes:
         raise InputError(
             f"{job.transcript}: no utterance of {strangers[0]!r:.40}, whom --speaker-channels names; "
             f"speakers are {', '.join(sorted(speakers))}"

@@ -309,9 +309,9 @@ class Recogniser:
         """Takes a dialog utterance by utterance.
 
         Raises:
-            ValueError: the system reads whole contexts anew.
+            ValueError: the system reads whole contexts or dialogs.
         """
-        raise ValueError("this system reads each context anew; a causal run can follow a dialog utterance by utterance")
+        raise ValueError("this system reads whole dialogs; a causal run can follow a dialog utterance by utterance")
 
     def last_attention(self, context):
         """Scores with which the last utterance of a context attends to all of it (Fig. 5 of the paper).

@@ -28,10 +28,17 @@ def lstm_network(num_audio, num_text, num_emotions):
     return keras.Model({**inputs, "speaker": speaker}, outputs, name="lstm_network")
 
 
+class LstmRecogniser(DialogRecogniser):
+    """The members of an LSTM run."""
+
+    def last_attention(self, context):
+        raise InputError("--variant lstm has no attention to draw")
+
+
 class Lstm(Members):
     """The system of this file."""
 
-    recogniser_class = DialogRecogniser
+    recogniser_class = LstmRecogniser
 
     def check(self, settings):
         super().check(settings)

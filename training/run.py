@@ -90,10 +90,15 @@ def begin_run(path, settings, corpus_path, glove=None, branches=None, keep_epoch
     stages = system.stages(settings)
     if keep_epochs and not stages[-1].answers:
         raise InputError(f"--keep-epochs: --variant {settings.variant} answers with several networks")
+    if keep_epochs and branches and stages[-1].decided_by:
+        raise InputError("--keep-epochs: with --branches the network that answers is taken over, so it has no epochs")
     work, task, run = _prepared(system, settings, corpus_path, glove)
     if branches:
         run.branches = str(Path(branches).resolve())
         check_branches(run, stages)
+        for stage in stages:
+            if stage.decided_by:  # fits, before anything is written
+                load_weights(work.network(stage), Path(branches) / f"{stage.name}.weights.h5")
     made_folder(path)
     with locked(path) as folder:
         refuse_existing(path)  # again: another train.py may have begun
@@ -261,7 +266,7 @@ def check_branches(run, stages):
     other = read_run(source)
     for stage in wanted:
         if stage.name not in other.stages:
-            raise InputError(f"--branches {source}: has no finished {stage.name} branch")
+            raise InputError(f"--branches {source}: has no finished network {stage.name}")
         if other.corpus.sha256 != run.corpus.sha256:
             raise InputError(f"--branches {source}: was trained on another corpus file")
         for name in stage.decided_by:

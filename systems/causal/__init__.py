@@ -21,7 +21,16 @@ from storage.files import InputError
 from storage.runs import read_words
 from storage.weights import ADVICE, load_arrays, load_weights
 from systems.base import Recipe, Recogniser, Stage, StageData, System, WordSources, correlation_layers
-from systems.causal.inputs import WORD_COLUMNS, Encoded, Sound, Words, known_vectors, speaker_codes, word_counts
+from systems.causal.inputs import (
+    TIMING_NAMES,
+    WORD_COLUMNS,
+    Encoded,
+    Sound,
+    Words,
+    known_vectors,
+    speaker_codes,
+    word_counts,
+)
 from systems.causal.network import causal_network, dialog_rows, predict_dialogs
 from systems.causal.stream import DialogStream
 
@@ -78,7 +87,8 @@ class Members(System):
         advice = {"glove": "give --glove FILE", "encoder": "add them with 'python -m data.prepare encode'"}
         for name, one in there.items():
             if words in (name, "both") and not one:
-                raise InputError(f"no word vectors of {name}: {advice[name]}, or train with --modality audio")
+                instead = ", or train with --modality audio" if corpus.audio_names else ""
+                raise InputError(f"no word vectors of {name}: {advice[name]}{instead}")
         return settings.model_copy(update={"words": words})
 
     def work(self, task, glove):
@@ -88,6 +98,10 @@ class Members(System):
         sound = words = encoded = None
         if run.settings.modality != "text":
             sound = Sound(Scaler.from_json(file("scaler.json")))
+            if sound.scaler.names[-len(TIMING_NAMES) :] != TIMING_NAMES:
+                raise InputError(
+                    f"{file('scaler.json')}: is of an earlier version, which read other columns; train again"
+                )
         if "glove" in words_of(run.settings):
             vocabulary = read_words(file("vocabulary.json"))
             sizes = {"vectors": (len(vocabulary), WORD_DIM), "mean": (WORD_DIM,), "scale": (WORD_DIM,)}
@@ -123,10 +137,16 @@ class Inputs:
 
 
 def words_of(settings):
-    """The kinds of word vectors that a run reads: of "glove", "encoder", as `Causal.settled` left its settings."""
+    """The kinds of word vectors that a run reads: of "glove", "encoder", as `Members.settled` left its settings."""
     if settings.modality == "audio":
         return ()
     return ("glove", "encoder") if settings.words == "both" else (settings.words,)
+
+
+def with_counts(rows, transcripts):
+    """(N, D + 1) of all vectors of words, a list of (N, ...), and `inputs.word_counts`."""
+    vectors = np.concatenate(rows, axis=1)
+    return np.concatenate([vectors, word_counts(transcripts, vectors)], axis=1)
 
 
 def seen_dialogs(dialogs, context):
@@ -161,7 +181,7 @@ class _Work:
             encoded = Encoded.fit(corpus, training)
             text.append(encoded.rows(corpus.text, corpus.transcript))
         if text:
-            self.arrays["text"] = np.concatenate([*text, word_counts(corpus.transcript)], axis=1)
+            self.arrays["text"] = with_counts(text, corpus.transcript)
         self.inputs = Inputs(sound, words, encoded)
 
     def files(self):
@@ -266,7 +286,7 @@ class DialogRecogniser(Recogniser):
         if self.read.encoded:
             vectors = self.text_encoder.encode(list(transcripts)) if vectors is None else vectors
             rows.append(self.read.encoded.rows(vectors, transcripts))
-        return np.concatenate([*rows, word_counts(transcripts)], axis=1)
+        return with_counts(rows, transcripts)
 
     def known_words(self, transcripts):
         if self.read.encoded:  # reads any word, by its pieces

@@ -34,10 +34,18 @@ def timing_features(start_s, end_s, dialogs):
     return np.stack([np.log(np.maximum(end_s - start_s, 0.1)), np.clip(pause, -3, 6)], axis=1)
 
 
-def word_counts(transcripts):
-    """How long the texts are: log(1 + words), about 0 for a text of usual length, 0 too for none: (N, 1) float32."""
+def word_counts(transcripts, rows):
+    """How long the texts are: log(1 + words), about 0 for a text of usual length.
+
+    Args:
+        transcripts: N texts.
+        rows: (N, D) their words' vectors; zeros where no word is known.
+
+    Returns:
+        (N, 1) float32, 0 where the row is: what is not read must not be counted either.
+    """
     num_words = np.array([len(tokenize(transcript)) for transcript in transcripts], "float32").reshape(-1, 1)
-    return np.where(num_words > 0, np.log1p(num_words) - USUAL_LOG_WORDS, 0).astype("float32")
+    return np.where(rows.any(axis=1, keepdims=True), np.log1p(num_words) - USUAL_LOG_WORDS, 0).astype("float32")
 
 
 def with_distances(features, speaker, dialogs):

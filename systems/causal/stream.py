@@ -88,11 +88,11 @@ class DialogStream:
             }  # (M, V, D) each
             self._correlate(layer, maps)
             for name in MODALITIES:
-                keys, values = past.add((number, name), maps[name, "key"], maps[name, "value"])  # (M, H, V, D)
-                scores = np.einsum("mvd,mhvd->mvh", maps[name, "query"] / SUB_VIEW_DIM**0.5, keys)
+                keys, values = past.add((number, name), maps[name, "key"], maps[name, "value"])  # (M, V, H, D)
+                scores = np.matmul(keys, maps[name, "query"][..., None] / SUB_VIEW_DIM**0.5)[..., 0]
                 bias = BIAS_SCALE * self.weights[f"{layer}/{name}_bias"][:, index]  # (M, H, V)
                 scores = _softmax(scores + bias.transpose(0, 2, 1))
-                seen = np.einsum("mvh,mhvd->mvd", scores, values).reshape(len(scores), -1)
+                seen = np.matmul(scores[..., None, :], values).reshape(len(scores), -1)
                 rows[name] = rows[name] + np.tanh(self._map(f"{layer}/{name}_output", seen))
         joined = self._norm("norm_joined", np.concatenate(list(rows.values()), axis=-1))
         return _softmax(self._dense("emotions", np.tanh(self._dense("dense_128", joined))))
@@ -134,13 +134,13 @@ class _Past:
         self.rows, self.speakers, self.sums, self.times = {}, [], {}, None
 
     def add(self, place, *new):
-        """All keys and values (M, H, V, D) of a place with the newest (M, V, D); room is made in doubling blocks."""
+        """All keys and values (M, V, H, D) of a place with the newest (M, V, D); room is made in doubling blocks."""
         kept, count = self.rows.get(place), len(self.speakers)
-        if kept is None or count == kept[0].shape[1]:
-            room = [np.zeros((len(one), max(16, 2 * count), *one.shape[1:])) for one in new]
+        if kept is None or count == kept[0].shape[2]:
+            room = [np.zeros((*one.shape[:2], max(16, 2 * count), one.shape[2])) for one in new]
             for one, before in zip(room, kept or (), strict=False):
-                one[:, :count] = before
+                one[:, :, :count] = before
             kept = self.rows[place] = room
         for one, row in zip(kept, new, strict=True):
-            one[:, count] = row
-        return [one[:, : count + 1] for one in kept]
+            one[:, :, count] = row
+        return [one[:, :, : count + 1] for one in kept]

@@ -23,9 +23,9 @@ def test_verdicts_by_hand(tmp_path):
     ]
     assert said == ["does not hold", "cannot be told with 5 seeds", "not run"]
     holds = found["Regression of the vote shares beats one emotion for each utterance (Table 1)"]
-    assert holds == ["51.6 against 47.3", "+2.0 [+1.0, +3.0], 5 seeds", "–", "holds"]
+    assert holds == ["51.6 against 47.3", "+2.00 [+1.00, +3.00], 5 seeds", "–", "holds"]
     accuracy = found["Accuracy of the whole network (Table 3)"]
-    assert accuracy[1:] == ["50.0 [48.0, 51.0], 2 seeds", "52.2 (1 seed)", "does not hold: it is outside"]
+    assert accuracy[1:] == ["50.00 [48.00, 51.00], 2 seeds", "52.2 (1 seed)", "does not hold: ours is below"]
 
 
 def test_recorded_verdicts_are_those_of_the_recorded_tables():

@@ -16,8 +16,11 @@ from data.corpus import dialog_slices, read_corpus
 from data.scaling import Scaler
 from data.text import tokenize, vectors_from_parts, word_parts
 from experiments.damage import damaged
+from experiments.publish import halve, publish
+from scoring.evaluation import evaluate, task_of
 from settings import Settings
-from storage.runs import CorpusFile, Run
+from storage.files import InputError, sha256
+from storage.runs import CorpusFile, Run, read_run
 from systems.base import Utterances
 from systems.causal import CausalRecogniser, Inputs, leave_out
 from systems.causal.inputs import (
@@ -36,6 +39,7 @@ from systems.causal.network import (
     causal_network,
     predict_dialogs,
 )
+from training.backend import describe_device
 
 
 def test_layer_equals_loops():
@@ -122,8 +126,8 @@ def test_distances_from_the_speakers_mean_by_hand():
 def test_timing_and_word_counts_by_hand():
     found = timing_features(np.array([1.0, 3.5, 0]), np.array([3.0, 3.55, 1]), [slice(0, 2), slice(2, 3)])
     np.testing.assert_allclose(found, [[np.log(2), 0], [np.log(0.1), 0.5], [0, 0]], rtol=1e-9)
-    counts = word_counts(["well I don't know", "yes", ""])
-    np.testing.assert_allclose(counts, [[np.log(5) - 2], [np.log(2) - 2], [0]], rtol=1e-6)
+    counts = word_counts(["well I don't know", "yes", "", "xyzzy"], np.array([[1, 1], [0, 1], [0, 0], [0, 0]]))
+    np.testing.assert_allclose(counts, [[np.log(5) - 2], [np.log(2) - 2], [0], [0]], rtol=1e-6)
 
 
 def test_sound_says_nothing_of_the_words_nor_words_of_the_sound():
@@ -137,7 +141,7 @@ def test_sound_says_nothing_of_the_words_nor_words_of_the_sound():
     words = recogniser.inputs(spoken, seen)["text"]
     louder = dataclasses.replace(spoken, audio=spoken.audio + 1, end_s=spoken.end_s + 1)
     np.testing.assert_array_equal(recogniser.inputs(louder, seen)["text"], words)
-    assert not words[[text == "" for text in spoken.transcript]].any()
+    assert not words[[text in ("", "unheard") for text in spoken.transcript]].any()
 
 
 def test_words_from_their_parts():
@@ -310,6 +314,22 @@ def test_trains_and_evaluates(miniature, tmp_path):
     card = (tmp_path / "provided" / "README.md").read_text()
     assert "{{" not in card and "Ses0" not in card
     np.testing.assert_array_equal(load_checkpoint(tmp_path / "provided").predict_dialog(*dialog), shares)
+    publish(tmp_path / "half", [run], miniature, half=True)
+    assert {path.name for path in (tmp_path / "half").iterdir()} == {
+        path.name for path in (tmp_path / "provided").iterdir()
+    }
+    halved, provided = load_checkpoint(tmp_path / "half"), read_run(tmp_path / "half")
+    for stage, network in halved.networks.items():
+        for ours, whole in zip(network.get_weights(), recogniser.networks[stage].get_weights(), strict=True):
+            np.testing.assert_array_equal(ours, whole.astype("float16"))
+    assert provided.files == {name: sha256(tmp_path / "half" / name) for name in provided.files}
+    scored = json.loads((tmp_path / "half" / "results.json").read_text())
+    assert scored["protocol"]["weights_sha256"] == provided.weights() != read_run(run).weights()
+    again = evaluate(tmp_path / "half", halved, task_of(halved, miniature), describe_device(), tmp_path / "again")
+    assert f"acc:{scored['accuracy_10']}" in again
+    recogniser.networks["member-1"].trainable_weights[0].assign(recogniser.networks["member-1"].weights[0] + 1e6)
+    with pytest.raises(InputError, match=r"member-1.weights.h5: a weight is too large for a 16-bit float"):
+        halve(tmp_path / "half", provided, recogniser)
 
 
 def test_damaged_words_in_the_share_asked_for():

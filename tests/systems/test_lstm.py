@@ -37,11 +37,16 @@ def test_members_come_from_a_run_that_differs_in_their_number_alone(tmp_path):
     assert (tmp_path / "one" / weights).read_bytes() == (tmp_path / "two" / weights).read_bytes()
     with pytest.raises(InputError, match="was trained with seed 0, this run has 1"):
         begin_run(tmp_path / "no", Settings(**SMALL, members=1, seed=1), corpus, branches=tmp_path / "two")
+    with pytest.raises(InputError, match="has no finished network member-3"):
+        begin_run(tmp_path / "no", Settings(**SMALL, members=3), corpus, branches=tmp_path / "two")
+    with pytest.raises(InputError, match="the network that answers is taken over"):
+        begin_run(tmp_path / "no", Settings(**SMALL, members=1), corpus, branches=tmp_path / "two", keep_epochs=True)
+    assert not (tmp_path / "no").exists()
     recogniser, part = load_checkpoint(tmp_path / "two"), read_corpus(corpus)
     shares = recogniser.predict_corpus(part, np.arange(6))["lstm"]
     dialog = (part.transcript[:6], part.audio[:6], part.speaker[:6], part.start_s[:6], part.end_s[:6])
     np.testing.assert_allclose(recogniser.predict_dialog(*(list(one) for one in dialog)), shares, atol=1e-6)
-    with pytest.raises(ValueError, match="reads each context anew"):
+    with pytest.raises(ValueError, match="a causal run can follow a dialog"):
         recogniser.stream()
 
 
