@@ -3,14 +3,13 @@
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 
 import joblib
 import numpy as np
 import pytest
 from conftest import ROOT, run_script
+from forked import Program
 from tiny_release import folder_bytes, tone, write_tiny_release, write_wav
 
 from data import extraction
@@ -162,14 +161,13 @@ def test_a_stopped_command_goes_on_and_gives_the_same_bytes(tmp_path, kind, code
     cache = tmp_path / "corpus.h5.features.jsonl"
     for number, wav in enumerate(sorted(release.glob("Session*/sentences/wav/*/*.wav"))):
         write_wav(wav, np.tile(tone(100 + number, seconds=5), 2))  # long enough to be stopped in the middle
-    command = [sys.executable, "-m", "data.prepare", "iemocap", "--release", release, "--out", out, "--jobs", str(jobs)]
-    with open(tmp_path / "said.txt", "wb") as said:
-        process = subprocess.Popen(command, cwd=ROOT, stdout=said, stderr=said, start_new_session=True)
-        while process.poll() is None and (not cache.exists() or cache.read_bytes().count(b'"key"') < 2):
-            time.sleep(0.02)
-        os.killpg(process.pid, kind)  # as a terminal does: the workers get it, too
-        assert process.wait(timeout=60) == code, (tmp_path / "said.txt").read_text()
-    said = (tmp_path / "said.txt").read_text()
+    command = ["-m", "data.prepare", "iemocap", "--release", release, "--out", out, "--jobs", jobs]
+    process = Program(command, ROOT, new_session=True)
+    while process.poll() is None and (not cache.exists() or cache.read_bytes().count(b'"key"') < 2):
+        time.sleep(0.02)
+    os.killpg(process.pid, kind)  # as a terminal does: the workers get it, too
+    said = "".join(process.communicate(timeout=60))
+    assert process.returncode == code, said
     assert "Traceback" not in said and "ignored" not in said, said
     assert not out.exists() and cache.exists()
     finished = cache.read_bytes().count(b"}\n")

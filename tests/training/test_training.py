@@ -4,11 +4,9 @@ import csv
 import json
 import os
 import re
-import resource
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -16,6 +14,7 @@ import h5py
 import numpy as np
 import pytest
 from conftest import ROOT, run_script, said_by
+from forked import Program
 
 import evaluate
 import train
@@ -137,13 +136,12 @@ def test_run_folder_says_what_made_it(trained, miniature):
 
 
 def start_training(folder, *arguments):
-    command = [sys.executable, "train.py", "--run", folder, *map(str, arguments)]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return Program(["train.py", "--run", folder, *arguments], ROOT)
 
 
 def wait_for(process, words):
     """Reads the output until a line begins with `words`."""
-    for line in process.stdout:
+    for line in process.lines():
         if line.split()[: len(words)] == words:
             return
     raise AssertionError(f"no line {words}: {process.stderr.read()}")
@@ -157,13 +155,7 @@ def end_of(process):
 
 def killed(folder, kind, number, *arguments):
     """Runs train.py until tests/killed.py kills it, or to its end; returns the finished process."""
-    return run_script(
-        "tests/training/killed.py", kind, number, "--run", folder, *arguments, env={"PYTHONPATH": str(ROOT)}
-    )
-
-
-def small_files():
-    resource.setrlimit(resource.RLIMIT_FSIZE, (64_000, 64_000))
+    return run_script("tests/training/killed.py", kind, number, "--run", folder, *arguments, path=ROOT)
 
 
 def test_stopped_and_killed_run_ends_with_the_same_bytes(trained, miniature, tmp_path):
@@ -181,7 +173,7 @@ def test_stopped_and_killed_run_ends_with_the_same_bytes(trained, miniature, tmp
     assert len(list(folder.glob(".*.tmp"))) == 1, "half a file is left"
 
     states = {path: path.read_bytes() for path in folder.glob("text.state-*.h5")}
-    full = run_script("train.py", "--run", folder, "--resume", preexec_fn=small_files)
+    full = run_script("train.py", "--run", folder, "--resume", file_bytes=64_000)
     assert full.returncode == 2 and "Traceback" not in full.stderr and full.stderr.count("error: ") == 1
     assert ".h5: cannot be written (File too large); the file is as it was before" in full.stderr
     assert {path: path.read_bytes() for path in folder.glob("text.state-*.h5")} == states
