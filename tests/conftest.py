@@ -57,7 +57,7 @@ def run_script(*arguments, path=None, file_bytes=None, cwd=ROOT, env=None):
     Python is started for it; so the start-up of each program is tested:
 
     - train.py, evaluate.py: test_surroundings.py, in a strange environment; evaluate.py on other backends in
-      test_provided.py.
+      test_model.py.
     - data.prepare: the `miniature` below.
     - predict.py, reproduce.py: `--help` in test_training.py, which imports all that stands at the top.
     - a program of a user's own: test_documents.py.

@@ -2,7 +2,7 @@
 
 The forked process reads the script's file anew and runs it as `python SCRIPT` would: own arguments, environment,
 folder, output, signals and exit status, and nothing of the test's, such as its locks. What start-up itself does (what
-the packages read of the environment, the order of imports) is seen by real starts alone; `conftest.run_script` has them.
+the packages read of the environment, the order of imports) is seen by real starts alone: see `conftest.run_script`.
 """
 
 import atexit
@@ -49,7 +49,7 @@ class Program:
 
     def __init__(self, arguments, cwd, environment=None, new_session=False, file_bytes=None):
         _start()
-        self.stdout, self.stderr = (tempfile.NamedTemporaryFile("r", errors="replace") for _ in range(2))
+        self.stdout, self.stderr = _printed(), _printed()
         self.args = list(map(str, arguments))
         files = (self.stdout.name, self.stderr.name)
         given = (self.args, str(cwd), files, dict(environment or os.environ), new_session, file_bytes)
@@ -94,6 +94,10 @@ class Program:
         """Waits for its end; gives what it printed that was not read before."""
         self.wait(timeout)
         return self.stdout.read(), self.stderr.read()
+
+
+def _printed():
+    return tempfile.NamedTemporaryFile("r", errors="replace")  # noqa: SIM115 (read as long as the program is)
 
 
 def _as_program(arguments, cwd, files, environment, new_session, file_bytes):
