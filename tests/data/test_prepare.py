@@ -153,14 +153,22 @@ def test_a_damaged_cache_is_passed_over(tmp_path, line):
     assert extraction._read_cache(cache, 46) == {}
 
 
+@pytest.fixture(scope="module")
+def long_release(tmp_path_factory):
+    """(a release whose sounds are long enough to be stopped in the middle, the bytes of its corpus file)."""
+    folder = tmp_path_factory.mktemp("long")
+    release = write_tiny_release(folder)
+    for number, wav in enumerate(sorted(release.glob("Session*/sentences/wav/*/*.wav"))):
+        write_wav(wav, np.tile(tone(100 + number, seconds=5), 2))
+    prepare_tiny(release, folder / "fresh.h5")
+    return release, (folder / "fresh.h5").read_bytes()
+
+
 @pytest.mark.parametrize(
     "kind, code, jobs", [(signal.SIGKILL, -signal.SIGKILL, 1), (signal.SIGINT, 130, 1), (signal.SIGINT, 130, 2)]
 )
-def test_a_stopped_command_goes_on_and_gives_the_same_bytes(tmp_path, kind, code, jobs):
-    release, out = write_tiny_release(tmp_path), tmp_path / "corpus.h5"
-    cache = tmp_path / "corpus.h5.features.jsonl"
-    for number, wav in enumerate(sorted(release.glob("Session*/sentences/wav/*/*.wav"))):
-        write_wav(wav, np.tile(tone(100 + number, seconds=5), 2))  # long enough to be stopped in the middle
+def test_a_stopped_command_goes_on_and_gives_the_same_bytes(long_release, tmp_path, kind, code, jobs):
+    (release, fresh), out, cache = long_release, tmp_path / "corpus.h5", tmp_path / "corpus.h5.features.jsonl"
     command = ["-m", "data.prepare", "iemocap", "--release", release, "--out", out, "--jobs", jobs]
     process = Program(command, ROOT, new_session=True)
     while process.poll() is None and (not cache.exists() or cache.read_bytes().count(b'"key"') < 2):
@@ -173,8 +181,7 @@ def test_a_stopped_command_goes_on_and_gives_the_same_bytes(tmp_path, kind, code
     finished = cache.read_bytes().count(b"}\n")
     assert 2 <= finished < 10
     prepare_tiny(release, out)
-    prepare_tiny(release, tmp_path / "fresh.h5")
-    assert out.read_bytes() == (tmp_path / "fresh.h5").read_bytes()
+    assert out.read_bytes() == fresh
 
 
 def test_the_fidelity_table_names_each_difference():
