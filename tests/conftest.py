@@ -12,6 +12,7 @@ from unittest import mock
 
 import opensmile  # noqa: F401 (before the framework: data.audio._opensmile says why)
 import pytest
+from forked import Program
 from hypothesis import HealthCheck, settings
 
 from surroundings import run_program
@@ -33,7 +34,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"  # real data of the maintainers; tests that need it skip without
 
 
-LONGEST = ("test_training", "test_causal", "test_model")
+LONGEST = ("test_training", "test_model", "test_cluster", "test_surroundings", "test_predict", "test_causal")
 
 
 def pytest_collection_modifyitems(items):
@@ -49,11 +50,31 @@ def shared():
     return SHARED
 
 
-def run_script(*arguments, env=None, cwd=ROOT, **kwargs):
-    """Runs a script of the project as its user would; returns the finished process with its output as text."""
+def run_script(*arguments, path=None, file_bytes=None, cwd=ROOT, env=None):
+    """Runs a script of the project as its user would; returns the finished process with its output as text.
+
+    It is forked from a process that has the packages loaded, as `forked` says. With `env`, or -c in place of a script,
+    Python is started for it; so the start-up of each program is tested:
+
+    - train.py, evaluate.py: test_surroundings.py, in a strange environment; evaluate.py on other backends in
+      test_model.py.
+    - data.prepare: the `miniature` below.
+    - predict.py, reproduce.py: `--help` in test_training.py, which imports all that stands at the top.
+    - a program of a user's own: test_documents.py.
+
+    Args:
+        path: a folder whose modules it finds besides those of its own.
+        file_bytes: no file that it writes can be larger, as on a full disk.
+        env: variables of its environment, besides those of this process.
+    """
+    if env is None and arguments[0] != "-c":
+        environment = os.environ | ({"PYTHONPATH": str(path)} if path else {})
+        program = Program(arguments, cwd, environment, file_bytes=file_bytes)
+        said = program.communicate(timeout=600)
+        return subprocess.CompletedProcess(program.args, program.returncode, *said)
     command = [sys.executable, *map(str, arguments)]
     env = os.environ | (env or {})
-    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=600, **kwargs)
+    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=600)
 
 
 def said_by(main, *arguments):
@@ -80,7 +101,7 @@ def miniature(tmp_path_factory):
     with open(folder / "miniature.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not path.exists():
-            done = run_script("-m", "data.prepare", "sample", "--out", path)
+            done = run_script("-m", "data.prepare", "sample", "--out", path, env={})
             assert done.returncode == 0, done.stderr
     return path
 

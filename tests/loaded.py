@@ -2,11 +2,11 @@
 
 import opensmile  # noqa: F401 (before the framework: data.audio._opensmile says why)
 
-import surroundings  # noqa: F401 (the environment of the framework)
-
 import jinja2  # noqa: F401  # isort: skip
+import joblib  # noqa: F401  # isort: skip
 import keras  # noqa: F401  # isort: skip
 import matplotlib.pyplot  # noqa: F401  # isort: skip
 import pydantic  # noqa: F401  # isort: skip
 import scipy.stats  # noqa: F401  # isort: skip
 import sklearn.metrics  # noqa: F401  # isort: skip
+import tensorboardX  # noqa: F401  # isort: skip

@@ -4,6 +4,7 @@ On a run folder with untrained networks: what is tested does not depend on good 
 """
 
 import csv
+import functools
 import importlib.util
 import json
 
@@ -56,15 +57,18 @@ def write_untrained_run(folder, corpus_path, **settings):
     return folder
 
 
+loaded = functools.cache(load_checkpoint)  # its networks take seconds to be traced
+
+
 def evaluate(run, corpus=None, out=None, released_weights=None, test=None):
     """What evaluate.py does after its arguments are read."""
-    recogniser = load_checkpoint(run)
+    recogniser = loaded(run)
     task = evaluation.task_of(recogniser, corpus, test)
     return evaluation.evaluate(run, recogniser, task, describe_device(), out, released_weights)
 
 
 def explain(run, utterance, out=None):
-    recogniser = load_checkpoint(run)
+    recogniser = loaded(run)
     return evaluation.explain(run, recogniser, evaluation.task_of(recogniser), utterance, out)
 
 
@@ -155,7 +159,7 @@ def test_released_weights_take_the_place_of_the_fusion_network(untrained, miniat
     results = json.loads((untrained / "released-weights" / "results.json").read_text())
     assert results["protocol"]["released_weights"] == {"path": str(path), "sha256": sha256(path)}
     # By another way: the paper's 167 rows, whatever the run's longest dialog, on the run's utterance vectors.
-    recogniser, corpus = load_checkpoint(untrained), read_corpus(miniature)
+    recogniser, corpus = loaded(untrained), read_corpus(miniature)
     network = fusion_network("released")
     load_released_weights(network, path)
     text_ids = token_ids_of(miniature)
@@ -179,7 +183,7 @@ def test_released_weights_need_a_released_run(settings, message, miniature, tmp_
 
 
 def test_explained_scores_are_those_of_the_zero_padded_dialog(untrained, miniature, tmp_path):
-    corpus, recogniser = read_corpus(miniature), load_checkpoint(untrained)
+    corpus, recogniser = read_corpus(miniature), loaded(untrained)
     rows = next(iter(dialog_slices(corpus.dialog_id).values()))
     context = corpus.take(slice(rows.start, rows.start + 3))
     scores, num_padding = recogniser.last_attention(context)

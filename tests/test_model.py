@@ -1,15 +1,18 @@
 """The networks: parameter counts, padding computed once against plain padded networks, the authors' own layers."""
 
+import csv
 import importlib.util
+import json
 
 import h5py
 import keras
 import numpy as np
 import pytest
-from conftest import run_script
+from conftest import ROOT, SHARED, run_script
 
 from benchmarks.padded import padded_fusion, padded_text, zero_padded
 from data.contexts import context_rows, shuffled_batches, token_rows
+from data.corpus import dialog_slices, read_corpus, write_corpus
 from model import (
     audio_branch,
     fusion_network,
@@ -20,6 +23,7 @@ from model import (
     text_branch,
     vector_model,
 )
+from settings import TEST_SESSION
 from storage.files import InputError
 from systems.causal.network import causal_network, predict_dialogs
 
@@ -117,6 +121,7 @@ def test_contexts_in_any_order_and_mix():
 
 PREDICT = """
 import sys
+import evaluate
 import keras
 import numpy as np
 from data.contexts import context_rows
@@ -135,12 +140,45 @@ causal.set_weights([given[f"causal_{i}"] for i in range(len(causal.weights))])
 rows = {"audio": audio[-1], "text": text[-1], "speaker": given["speaker"]}
 answers = predict_dialogs(causal, rows, [slice(0, len(audio[-1]))])
 np.savez(sys.argv[2], predictions=predictions, loss=loss, answers=answers)
+if sys.argv[3:]:
+    sys.argv[:3] = ["evaluate.py"]
+    evaluate.main()
 """
 
 
+@pytest.fixture(scope="module")
+def real_dialogs(tmp_path_factory):
+    """Two dialogs of the real test session: (evaluate.py's arguments but --out, its folder on TensorFlow).
+
+    ((), None) where the real data is not here. They are short, so that JAX compiles each network for one shape.
+    """
+    if not SHARED.is_dir():
+        return (), None
+    folder, corpus = tmp_path_factory.mktemp("real"), read_corpus(SHARED / "iemocap" / "iemocap.h5")
+    dialogs = [rows for rows in dialog_slices(corpus.dialog_id).values() if corpus.session[rows.start] == TEST_SESSION]
+    chosen = sorted(dialogs, key=lambda rows: rows.stop - rows.start)[:2]
+    write_corpus(folder / "corpus.h5", corpus.take(np.concatenate([np.r_[rows] for rows in chosen])))
+    released = ROOT / "checkpoints" / "iemocap-released"
+    arguments = (released, "--corpus", folder / "corpus.h5", "--test-session", TEST_SESSION)
+    done = run_script("evaluate.py", *arguments, "--out", folder)
+    assert done.returncode == 0, done.stderr
+    return arguments, folder
+
+
+def answers_in(folder):
+    """(utterance ids, (N, C) predictions, confusion matrix) of results of evaluate.py."""
+    with open(folder / "predictions.csv", encoding="utf-8", newline="") as file:
+        rows = list(csv.reader(file))[1:]
+    matrix = json.loads((folder / "results.json").read_text())["confusion_matrix"]
+    return [row[0] for row in rows], np.array([row[1:] for row in rows], "float64"), matrix
+
+
 @pytest.mark.parametrize("backend", ["jax", "torch"])
-def test_other_backends_agree(backend, tmp_path):
-    """The same weights and contexts: same predictions, same training loss. Skips where the backend is not installed."""
+def test_other_backends_agree(backend, real_dialogs, tmp_path):
+    """The same weights and contexts: same predictions, same training loss. Skips where the backend is not installed.
+
+    And evaluate.py on real dialogs, where they are here: the provided checkpoint's answers, and how many are right.
+    """
     if importlib.util.find_spec(backend) is None:
         pytest.skip(f"{backend} is not installed")
     audio, text = random_contexts([1, 5, LENGTH])
@@ -152,7 +190,10 @@ def test_other_backends_agree(backend, tmp_path):
     given |= {f"causal_{i}": weight for i, weight in enumerate(causal.get_weights())}
     given |= {"targets": targets, "context_length": LENGTH, "speaker": np.arange(LENGTH, dtype="int32") // 2 % 2}
     np.savez(tmp_path / "given.npz", **given)
-    done = run_script("-c", PREDICT, tmp_path / "given.npz", tmp_path / "found.npz", env={"KERAS_BACKEND": backend})
+    arguments, on_tensorflow = real_dialogs
+    scored = (*arguments, "--out", tmp_path / "scored") if arguments else ()
+    files = (tmp_path / "given.npz", tmp_path / "found.npz")
+    done = run_script("-c", PREDICT, *files, *scored, env={"KERAS_BACKEND": backend})
     assert done.returncode == 0, done.stderr
     found = np.load(tmp_path / "found.npz", allow_pickle=False)
     np.testing.assert_allclose(found["predictions"], predict_contexts(network, audio, text), atol=1e-5)
@@ -162,6 +203,12 @@ def test_other_backends_agree(backend, tmp_path):
     rows = {"audio": audio[-1], "text": text[-1], "speaker": given["speaker"]}
     answers = predict_dialogs(causal, rows, [slice(0, LENGTH)])
     np.testing.assert_allclose(found["answers"], answers, atol=1e-5)
+    if scored:
+        (ids, shares, matrix), (their_ids, their_shares, their_matrix) = map(
+            answers_in, (on_tensorflow, tmp_path / "scored")
+        )
+        assert len(ids) > 20 and ids == their_ids and matrix == their_matrix and np.trace(matrix) > np.sum(matrix) / 3
+        np.testing.assert_allclose(their_shares, shares, atol=1e-5)
 
 
 def test_contexts_that_do_not_fit_are_named():

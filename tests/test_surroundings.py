@@ -20,7 +20,7 @@ def test_old_configurations_notebooks_and_plain_terminals_change_nothing(miniatu
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "keras.json").write_text('{"backend": "theano", "floatx": "float64", "epsilon": 0.01}')
     strange, weights = STRANGE | {"KERAS_HOME": str(tmp_path / "home")}, []
-    for name, env in (("plain", {}), ("stränge", strange)):
+    for name, env in (("plain", None), ("stränge", strange)):
         options = ("--modality", "audio", "--epochs", 1, "--loss", "cross_entropy")
         done = run_script("train.py", "--corpus", miniature, "--run", tmp_path / name, *options, env=env)
         assert done.returncode == 0, done.stderr

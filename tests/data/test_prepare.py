@@ -3,14 +3,13 @@
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 
 import joblib
 import numpy as np
 import pytest
 from conftest import ROOT, run_script
+from forked import Program
 from tiny_release import folder_bytes, tone, write_tiny_release, write_wav
 
 from data import extraction
@@ -154,29 +153,35 @@ def test_a_damaged_cache_is_passed_over(tmp_path, line):
     assert extraction._read_cache(cache, 46) == {}
 
 
+@pytest.fixture(scope="module")
+def long_release(tmp_path_factory):
+    """(a release whose sounds are long enough to be stopped in the middle, the bytes of its corpus file)."""
+    folder = tmp_path_factory.mktemp("long")
+    release = write_tiny_release(folder)
+    for number, wav in enumerate(sorted(release.glob("Session*/sentences/wav/*/*.wav"))):
+        write_wav(wav, np.tile(tone(100 + number, seconds=5), 2))
+    prepare_tiny(release, folder / "fresh.h5")
+    return release, (folder / "fresh.h5").read_bytes()
+
+
 @pytest.mark.parametrize(
     "kind, code, jobs", [(signal.SIGKILL, -signal.SIGKILL, 1), (signal.SIGINT, 130, 1), (signal.SIGINT, 130, 2)]
 )
-def test_a_stopped_command_goes_on_and_gives_the_same_bytes(tmp_path, kind, code, jobs):
-    release, out = write_tiny_release(tmp_path), tmp_path / "corpus.h5"
-    cache = tmp_path / "corpus.h5.features.jsonl"
-    for number, wav in enumerate(sorted(release.glob("Session*/sentences/wav/*/*.wav"))):
-        write_wav(wav, np.tile(tone(100 + number, seconds=5), 2))  # long enough to be stopped in the middle
-    command = [sys.executable, "-m", "data.prepare", "iemocap", "--release", release, "--out", out, "--jobs", str(jobs)]
-    with open(tmp_path / "said.txt", "wb") as said:
-        process = subprocess.Popen(command, cwd=ROOT, stdout=said, stderr=said, start_new_session=True)
-        while process.poll() is None and (not cache.exists() or cache.read_bytes().count(b'"key"') < 2):
-            time.sleep(0.02)
-        os.killpg(process.pid, kind)  # as a terminal does: the workers get it, too
-        assert process.wait(timeout=60) == code, (tmp_path / "said.txt").read_text()
-    said = (tmp_path / "said.txt").read_text()
+def test_a_stopped_command_goes_on_and_gives_the_same_bytes(long_release, tmp_path, kind, code, jobs):
+    (release, fresh), out, cache = long_release, tmp_path / "corpus.h5", tmp_path / "corpus.h5.features.jsonl"
+    command = ["-m", "data.prepare", "iemocap", "--release", release, "--out", out, "--jobs", jobs]
+    process = Program(command, ROOT, new_session=True)
+    while process.poll() is None and (not cache.exists() or cache.read_bytes().count(b'"key"') < 2):
+        time.sleep(0.02)
+    os.killpg(process.pid, kind)  # as a terminal does: the workers get it, too
+    said = "".join(process.communicate(timeout=60))
+    assert process.returncode == code, said
     assert "Traceback" not in said and "ignored" not in said, said
     assert not out.exists() and cache.exists()
     finished = cache.read_bytes().count(b"}\n")
     assert 2 <= finished < 10
     prepare_tiny(release, out)
-    prepare_tiny(release, tmp_path / "fresh.h5")
-    assert out.read_bytes() == (tmp_path / "fresh.h5").read_bytes()
+    assert out.read_bytes() == fresh
 
 
 def test_the_fidelity_table_names_each_difference():

@@ -91,15 +91,11 @@ def test_a_missing_permission_is_one_error(tmp_path, monkeypatch, failing):
 def test_preparation_on_a_full_disk_keeps_what_is_finished(tmp_path):
     release, out = write_tiny_release(tmp_path), tmp_path / "corpus.h5"
     arguments = ("-m", "data.prepare", "iemocap", "--release", release, "--out", out, "--jobs", 1)
-
-    def small_files():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
-
-    done = run_script(*arguments, preexec_fn=small_files)
+    done = run_script(*arguments, file_bytes=1000)
     assert done.returncode == 2 and "Traceback" not in done.stderr
     assert "corpus.h5.features.jsonl: cannot be written" in done.stderr and "finished so far are kept" in done.stderr
     assert sorted(os.listdir(tmp_path)) == [release.name, "corpus.h5.features.jsonl"]
-    done = run_script(*arguments, "--audio", "none", preexec_fn=small_files)
+    done = run_script(*arguments, "--audio", "none", file_bytes=1000)
     assert done.returncode == 2 and "Traceback" not in done.stderr
     assert f"error: {out}: cannot be written" in done.stderr and not out.exists()
 

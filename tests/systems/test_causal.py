@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import functools
 import json
 
 import keras
@@ -193,8 +194,9 @@ def test_batches_hold_each_dialog_once_and_like_lengths():
     assert [list(batch) for batch in first] != [list(batch) for batch in second]
 
 
-def untrained(modality="text+audio", factor="shared", context=True, update="sequential"):
-    """A recogniser of two members with random weights."""
+@functools.cache  # a network takes seconds to be traced, and no test changes one
+def untrained(modality="text+audio", factor="shared", context=True, update="sequential", members=2):
+    """A recogniser of members with random weights."""
     rng, names = np.random.default_rng(5), ("loudness", "pitch", *TIMING_NAMES)
     words = "given" if modality == "audio" else "glove"
     settings = Settings(variant="causal", modality=modality, factor=factor, context=context, update=update, words=words)
@@ -204,10 +206,10 @@ def untrained(modality="text+audio", factor="shared", context=True, update="sequ
         vectors = rng.normal(size=(3, 200)).astype("float32")
         words = Words(("no", "well", "yes"), vectors, Scaler(WORD_COLUMNS, np.zeros(200), np.ones(200)))
     networks, inputs = {}, Inputs(sound, words)
-    for name in ("member-1", "member-2"):
+    for number in range(members):
         network = causal_network(*inputs.widths, factor, update, 4)
         network.set_weights([w + rng.uniform(-0.1, 0.1, w.shape) for w in network.get_weights()])
-        networks[name] = network
+        networks[f"member-{number + 1}"] = network
     corpus = CorpusFile(name="x", path="x", sha256="", audio_feature_set="x", num_audio_features=2)
     run = Run(settings=settings, emotions=tuple("abcd"), context_length=9, corpus=corpus)
     return CausalRecogniser(run, networks, inputs)
@@ -228,10 +230,10 @@ UTTERANCE_FIELDS = dict(zip(("transcript", "audio", "speaker", "start_s", "end_s
     "options",
     [
         {},
-        {"factor": "per_view", "update": "simultaneous"},
-        {"factor": "none", "modality": "audio"},
-        {"modality": "text"},
-        {"context": False},
+        {"factor": "per_view", "update": "simultaneous", "members": 1},
+        {"factor": "none", "modality": "audio", "members": 1},
+        {"modality": "text", "members": 1},
+        {"context": False, "members": 1},
     ],
     ids=str,
 )
@@ -257,7 +259,7 @@ def test_past_counts_and_future_does_not():
     plain, first, last = (recogniser.predict_dialog(**one) for one in (UTTERANCES, other_first, other_last))
     assert np.abs(plain[24] - first[24]).max() > 1e-6
     np.testing.assert_allclose(plain[:24], last[:24], atol=1e-6)
-    alone = untrained(context=False)
+    alone = untrained(context=False, members=1)
     one = {name: values[24:] for name, values in UTTERANCES.items()}
     np.testing.assert_allclose(alone.predict_dialog(**other_first)[24], alone.predict_dialog(**one)[0], atol=1e-6)
 

@@ -77,7 +77,7 @@ def test_one_more_file_trains_resumes_evaluates_and_loads(miniature, tmp_path):
     ignored = shutil.ignore_patterns("__pycache__", "checkpoints", "tests", "runs", "results", "docs", ".*")
     shutil.copytree(ROOT, project, ignore=ignored)
     (project / "systems" / "mean_shares.py").write_text(MEAN_SHARES)
-    killed, scripts = ROOT / "tests" / "training" / "killed.py", {"cwd": project, "env": {"PYTHONPATH": str(project)}}
+    killed, scripts = ROOT / "tests" / "training" / "killed.py", {"cwd": project, "path": project}
     options = ("--corpus", miniature, "--variant", "mean_shares", "--keep-epochs")
     done = run_script("train.py", "--run", tmp_path / "whole", *options, **scripts)
     assert done.returncode == 0, done.stderr
@@ -92,7 +92,8 @@ def test_one_more_file_trains_resumes_evaluates_and_loads(miniature, tmp_path):
     results = json.loads((tmp_path / "killed" / "results.json").read_text())
     load = "from checkpoint import load_checkpoint; import sys; "
     load += "print(load_checkpoint(sys.argv[1]).predict_dialog(['Hello.', 'Yes?']).tolist())"
-    done = run_script("-c", load, tmp_path / "killed", **scripts)
+    (tmp_path / "load.py").write_text(load)
+    done = run_script(tmp_path / "load.py", tmp_path / "killed", **scripts)
     shares = np.array(json.loads(done.stdout.splitlines()[-1]))
     assert shares.shape == (2, 10) and (shares[0] == shares[1]).all()
     assert np.array(results["confusion_matrix"])[:, shares[0].argmax()].sum() == results["classes_10"]["num_utterances"]

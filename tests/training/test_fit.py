@@ -114,12 +114,19 @@ def test_stopped_after_every_step_it_ends_with_the_same_bytes(tmp_path, whole):
     assert_same(trained(tmp_path, stop=lambda: 15), whole)  # the signal is there from the set-up on
 
 
-@pytest.mark.parametrize("lost, how", [(0, "missing"), (1, "missing"), (0, "half"), (1, "empty")])
-def test_a_lost_state_falls_back_to_the_other(tmp_path, capsys, whole, lost, how):
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory):
+    """A folder with both states, of training that was stopped after each of three steps."""
+    folder = tmp_path_factory.mktemp("stopped")
     for _ in range(3):
         with pytest.raises(Stopped):
-            network = small_network()
-            fit_text(tmp_path, network, lambda: 2)
+            fit_text(folder, small_network(), lambda: 2)
+    return folder
+
+
+@pytest.mark.parametrize("lost, how", [(0, "missing"), (1, "missing"), (0, "half"), (1, "empty")])
+def test_a_lost_state_falls_back_to_the_other(tmp_path, capsys, whole, stopped, lost, how):
+    shutil.copytree(stopped, tmp_path, dirs_exist_ok=True)
     path = tmp_path / f"text.state-{lost}.h5"
     content = path.read_bytes()
     path.unlink()

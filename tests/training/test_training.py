@@ -4,11 +4,9 @@ import csv
 import json
 import os
 import re
-import resource
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -16,6 +14,7 @@ import h5py
 import numpy as np
 import pytest
 from conftest import ROOT, run_script, said_by
+from forked import Program
 
 import evaluate
 import train
@@ -29,7 +28,8 @@ from storage.files import InputError, sha256
 from training.run import refuse_existing
 
 # Those that train.py takes for the miniature corpus by itself, but fewer epochs.
-SETTINGS = ("--epochs", 8, "--batch-size", 16, "--learning-rate", 1e-3, "--keep-epochs")
+EPOCHS = 5
+SETTINGS = ("--epochs", EPOCHS, "--batch-size", 16, "--learning-rate", 1e-3, "--keep-epochs")
 RESULT_FILES = (
     "text.weights.h5",
     "audio.weights.h5",
@@ -85,7 +85,7 @@ def test_every_epoch_is_kept_and_scored(trained):
     results, run = (json.loads((trained / name).read_text()) for name in ("results.json", "run.json"))
     with open(trained / "epochs.csv", encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [int(row["epoch"]) for row in rows] == list(range(1, 9))
+    assert [int(row["epoch"]) for row in rows] == list(range(1, EPOCHS + 1))
     fusion = run["stages"]["fusion"]
     chosen = rows[fusion["best_epoch"] - 1]
     assert float(chosen["dev_loss"]) == fusion["best_dev_loss"]
@@ -106,7 +106,7 @@ def test_epochs_of_another_run_are_refused(trained, tmp_path):
     shutil.copytree(trained, copy)
     best = json.loads((copy / "run.json").read_text())["stages"]["fusion"]["best_epoch"]
     recogniser = load_checkpoint(copy)
-    shutil.copyfile(copy / "epochs" / f"{best % 8 + 1:03d}.weights.h5", copy / "epochs" / f"{best:03d}.weights.h5")
+    shutil.copyfile(copy / "epochs" / f"{best % EPOCHS + 1:03d}.weights.h5", copy / "epochs" / f"{best:03d}.weights.h5")
     with pytest.raises(InputError, match=f"{best:03d}.weights.h5: is not what the run has kept"):
         score_epochs(copy, recogniser, task_of(recogniser))
     shutil.rmtree(copy / "epochs")
@@ -123,27 +123,26 @@ def read_predictions(path):
 
 def test_run_folder_says_what_made_it(trained, miniature):
     run = json.loads((trained / "run.json").read_text())
-    assert run["emotions"] == list(EMOTIONS) and run["settings"]["epochs"] == 8
+    assert run["emotions"] == list(EMOTIONS) and run["settings"]["epochs"] == EPOCHS
     assert run["corpus"]["sha256"] == sha256(miniature) and run["backend"] and run["software"]["keras"]
     assert {name: sha256(trained / name) for name in run["files"]} == run["files"]
     with open(trained / "history.csv", encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     for stage in ("text", "audio", "fusion"):
         dev = [float(row["dev_loss"]) for row in rows if row["stage"] == stage]
-        assert len(dev) == 8 and run["stages"][stage]["best_dev_loss"] == min(dev)
+        assert len(dev) == EPOCHS and run["stages"][stage]["best_dev_loss"] == min(dev)
         assert run["stages"][stage]["best_epoch"] == 1 + int(np.argmin(dev))
     assert (trained / "training_curves.png").exists() and any((trained / "tensorboard" / "fusion").iterdir())
     assert not list(trained.glob("*.state-*"))
 
 
 def start_training(folder, *arguments):
-    command = [sys.executable, "train.py", "--run", folder, *map(str, arguments)]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return Program(["train.py", "--run", folder, *arguments], ROOT)
 
 
 def wait_for(process, words):
     """Reads the output until a line begins with `words`."""
-    for line in process.stdout:
+    for line in process.lines():
         if line.split()[: len(words)] == words:
             return
     raise AssertionError(f"no line {words}: {process.stderr.read()}")
@@ -157,31 +156,25 @@ def end_of(process):
 
 def killed(folder, kind, number, *arguments):
     """Runs train.py until tests/killed.py kills it, or to its end; returns the finished process."""
-    return run_script(
-        "tests/training/killed.py", kind, number, "--run", folder, *arguments, env={"PYTHONPATH": str(ROOT)}
-    )
-
-
-def small_files():
-    resource.setrlimit(resource.RLIMIT_FSIZE, (64_000, 64_000))
+    return run_script("tests/training/killed.py", kind, number, "--run", folder, *arguments, path=ROOT)
 
 
 def test_stopped_and_killed_run_ends_with_the_same_bytes(trained, miniature, tmp_path):
     """SIGTERM twice, SIGKILL in mid-write, between stages and in mid-epoch, a full disk, a damaged state: one end."""
     folder, moments = tmp_path / "run", np.random.default_rng(6)
     process = start_training(folder, "--corpus", miniature, *SETTINGS)
-    wait_for(process, ["text", "3/8"])
+    wait_for(process, ["text", f"2/{EPOCHS}"])
     process.send_signal(signal.SIGTERM)
     process.send_signal(signal.SIGTERM)
     code, said = end_of(process)
     assert code == 128 + signal.SIGTERM and f"python train.py --run {folder} --resume" in said
 
-    died = killed(folder, "write", moments.integers(2, 9), "--resume")
+    died = killed(folder, "write", moments.integers(2, 6), "--resume")
     assert died.returncode == -signal.SIGKILL, died.stderr
     assert len(list(folder.glob(".*.tmp"))) == 1, "half a file is left"
 
     states = {path: path.read_bytes() for path in folder.glob("text.state-*.h5")}
-    full = run_script("train.py", "--run", folder, "--resume", preexec_fn=small_files)
+    full = run_script("train.py", "--run", folder, "--resume", file_bytes=64_000)
     assert full.returncode == 2 and "Traceback" not in full.stderr and full.stderr.count("error: ") == 1
     assert ".h5: cannot be written (File too large); the file is as it was before" in full.stderr
     assert {path: path.read_bytes() for path in folder.glob("text.state-*.h5")} == states
@@ -192,11 +185,11 @@ def test_stopped_and_killed_run_ends_with_the_same_bytes(trained, miniature, tmp
     assert list(json.loads((folder / "run.json").read_text())["stages"]) == ["text"]
     assert list(folder.glob("text.state-*.h5")), "killed before they were removed"
 
-    died = killed(folder, "step", moments.integers(20, 200), "--resume")
+    died = killed(folder, "step", moments.integers(3, 90), "--resume")
     assert died.returncode == -signal.SIGKILL, died.stderr
 
     process = start_training(folder, "--resume")
-    wait_for(process, ["fusion", "4/8"])
+    wait_for(process, ["fusion", f"3/{EPOCHS}"])
     process.send_signal(signal.SIGSTOP)  # else a fast machine has finished before the other one is refused
     refused = run_script("train.py", "--run", folder, "--resume")
     assert refused.returncode == 2 and "another train.py" in refused.stderr
