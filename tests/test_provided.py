@@ -26,7 +26,8 @@ def test_all_are_there():
 @pytest.mark.parametrize("folder", PROVIDED, ids=lambda folder: folder.name)
 def test_card_and_files_agree(folder):
     card, run = (folder / "README.md").read_text(encoding="utf-8"), read_run(folder)
-    assert sum(path.stat().st_size for path in folder.iterdir()) < 20e6
+    largest = 14e6 if folder == RELEASED else 10e6
+    assert sum(path.stat().st_size for path in folder.iterdir()) < largest
     for name, digest in run.files.items():
         assert sha256(folder / name) == digest and f"{digest}  {name}" in card
     assert f"{sha256(folder / 'run.json')}  run.json" in card
