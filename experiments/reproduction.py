@@ -54,7 +54,7 @@ class Reproduction:
         if corpus.split is None or not emotions <= set(corpus.emotions):
             raise InputError(
                 f"{self.place.corpus}: {self.experiment.name} needs MELD, with its own split"
-                f"{''.join(f', {one}' for one in sorted(emotions))}; make it with 'python -m data.prepare meld'"
+                f"{' and ' * bool(emotions)}{', '.join(sorted(emotions))}; make it with 'python -m data.prepare meld'"
             )
         return () if corpus.audio_names else ("--modality", "text")
 

@@ -253,7 +253,7 @@ def test_settings_that_train_could_not_give_are_refused(tmp_path, name, value):
 
 def test_an_unknown_system_or_stage_is_refused(folder):
     sealed(folder, settings=RUN["settings"] | {"variant": "../x"})
-    with pytest.raises(InputError, match="variant '../x' is none of causal, paper, released"):
+    with pytest.raises(InputError, match="variant '../x' is none of causal, lstm, paper, released"):
         load_checkpoint(folder)
     sealed(folder, stages=RUN["stages"] | {"fusion": RUN["stages"]["audio"]})
     refused(folder, "'fusion', which is no stage of this run")

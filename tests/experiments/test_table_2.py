@@ -38,6 +38,21 @@ def test_table_2_is_ten_binary_networks_a_seed(text_only, tmp_path):
         planned("table2", fabricated_corpus(tmp_path / "other.h5"), tmp_path)
 
 
+def test_meld_is_our_system_on_all_emotions(text_only, tmp_path):
+    """Words alone where the corpus has no sound; a corpus without a split of its own is refused."""
+    words = tmp_path / "glove.txt"
+    words.write_text("word 1\n")
+    plan = planned("meld", text_only, tmp_path, "--seeds", "3", "--glove", str(words))
+    assert [(run.system, run.settings.variant) for run in plan] == [("meld", "causal"), ("meld-lstm", "lstm")]
+    assert {(run.settings.modality, run.settings.words, run.settings.emotion) for run in plan} == {
+        ("text", "glove", "all")
+    }
+    with pytest.raises(InputError, match="no word vectors of glove: give --glove FILE$"):
+        planned("meld", text_only, tmp_path, "--seeds", "3")
+    with pytest.raises(InputError, match="meld needs MELD, with its own split; make it"):
+        planned("meld", fabricated_corpus(tmp_path / "other.h5"), tmp_path)
+
+
 def test_table_2_shows_both_readings(text_only, tmp_path):
     about = CorpusFile(name="MELD", path="", sha256="", audio_feature_set="none", num_audio_features=0)
     plan = planned("table2", text_only, tmp_path)
