@@ -36,6 +36,7 @@ ROWS = (
     ("paper's network", "table3", "T+A"),
     ("the same, rate chosen on dev", "rates", "T+A, learning rate 0.0003"),
     ("our causal system", "causal", "causal"),
+    ("plain LSTM, inputs of the next", "encoded", "plain LSTM, same inputs"),
     ("our causal system, encoder", "encoded", "GloVe and encoder"),
 )
 RATER = ("checkpoints/iemocap-causal/results.json", "agreement.rater_accuracy_9")

@@ -36,6 +36,7 @@ MAIN_ROWS = (
     ("causal", "no context", "our causal system, no context"),
     ("causal", "no factor", "our causal system, no correlation factor"),
     ("causal", "causal", "**our causal system**"),
+    ("encoded", "plain LSTM, same inputs", "a plain LSTM on the inputs of the next"),
     ("encoded", "GloVe and encoder", "**our causal system, with an encoder's word vectors**"),
 )
 README_ROWS = (
