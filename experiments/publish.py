@@ -29,16 +29,17 @@ def main():
     parser.add_argument("runs", type=Path, nargs="+", help="finished and evaluated run folders, one per seed")
     parser.add_argument("--corpus", type=Path, required=True, help="corpus file of the runs")
     parser.add_argument("--note", default="", help="a sentence for the card, about the word vectors used, say")
+    parser.add_argument("--damage", type=Path, help="damage.csv of experiments.damage on these runs, for the card")
     parser.add_argument("--half", action="store_true", help="round the weights to 16 bits: files of half the size")
     arguments = parser.parse_args()
     check_backend()
-    publish(arguments.folder, arguments.runs, arguments.corpus, arguments.note, arguments.half)
+    publish(arguments.folder, arguments.runs, arguments.corpus, arguments.note, arguments.half, arguments.damage)
     size = sum(path.stat().st_size for path in arguments.folder.iterdir()) / 1e6
     print(f"{arguments.folder}: {size:.1f} MB")
     print(f"check it: python evaluate.py {arguments.folder} --corpus {arguments.corpus} --out runs/check")
 
 
-def publish(folder, run_folders, corpus_path, note="", half=False):
+def publish(folder, run_folders, corpus_path, note="", half=False, damage=None):
     """Writes the checkpoint's folder, anew.
 
     Raises:
@@ -74,7 +75,7 @@ def publish(folder, run_folders, corpus_path, note="", half=False):
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir(parents=True)
     try:
-        fill(new, folder.name, run_folders, runs, losses, chosen, recogniser, corpus_path, note, half)
+        fill(new, folder.name, run_folders, runs, losses, chosen, recogniser, corpus_path, note, half, damage)
     except BaseException:
         shutil.rmtree(new, ignore_errors=True)
         raise
@@ -82,7 +83,7 @@ def publish(folder, run_folders, corpus_path, note="", half=False):
     new.rename(folder)
 
 
-def fill(new, name, run_folders, runs, losses, chosen, recogniser, corpus_path, note, half):
+def fill(new, name, run_folders, runs, losses, chosen, recogniser, corpus_path, note, half, damage):
     """Writes a checkpoint's files into the folder `new`; arguments as in `publish`."""
     from checkpoint import load_checkpoint
     from scoring.evaluation import evaluate, task_of
@@ -115,7 +116,7 @@ def fill(new, name, run_folders, runs, losses, chosen, recogniser, corpus_path, 
             path.unlink()
     published = run.model_copy(update={"files": {name: sha256(new / name) for name in names}})
     write_run(new, published)
-    text = card(name, note, runs, losses, table, published, results, half)
+    text = card(name, note, runs, losses, table, published, results, half, damage)
     write_text(new / "README.md", f"{text}    {sha256(new / 'run.json')}  run.json\n")
 
 
@@ -158,9 +159,10 @@ def table_of(run_folders, runs, scored, corpus_path):
     return markdown_table(["", *SCORES["answers"]], rows), accuracies
 
 
-def card(name, note, runs, losses, table, published, results, half):
+def card(name, note, runs, losses, table, published, results, half, damage):
     """The model card, its numbers filled in; `table` is of `table_of`."""
-    from experiments.markdown import markdown_table, rendered
+    from experiments.intervals import read_rows
+    from experiments.markdown import markdown_table, rendered, scores_table
 
     scores, accuracies = table
     matrix = [[emotion, *row] for emotion, row in zip(results["emotions"], results["confusion_matrix"], strict=True)]
@@ -169,6 +171,7 @@ def card(name, note, runs, losses, table, published, results, half):
         name=name,
         note=note,
         half=half,
+        damage=scores_table(read_rows(damage)) if damage else "",
         run=published,
         seeds=" ".join(map(str, accuracies)),
         dev_losses=", ".join(f"{run.settings.seed}: {loss:.5f}" for run, loss in zip(runs, losses, strict=True)),

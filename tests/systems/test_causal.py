@@ -17,6 +17,7 @@ from data.corpus import dialog_slices, read_corpus
 from data.scaling import Scaler
 from data.text import tokenize, vectors_from_parts, word_parts
 from experiments.damage import damaged
+from experiments.intervals import Row, write_rows
 from experiments.publish import halve, publish
 from scoring.evaluation import evaluate, task_of
 from settings import Settings
@@ -316,7 +317,9 @@ def test_trains_and_evaluates(miniature, tmp_path):
     card = (tmp_path / "provided" / "README.md").read_text()
     assert "{{" not in card and "Ses0" not in card
     np.testing.assert_array_equal(load_checkpoint(tmp_path / "provided").predict_dialog(*dialog), shares)
-    publish(tmp_path / "half", [run], miniature, half=True)
+    write_rows(tmp_path / "damage.csv", [Row("sound alone", "accuracy", None, 1, 12.25)])
+    publish(tmp_path / "half", [run], miniature, half=True, damage=tmp_path / "damage.csv")
+    assert "| sound alone | 1 | – / **12.2** |" in (tmp_path / "half" / "README.md").read_text()
     assert {path.name for path in (tmp_path / "half").iterdir()} == {
         path.name for path in (tmp_path / "provided").iterdir()
     }
