@@ -5,7 +5,6 @@ import tomllib
 from pathlib import Path
 
 from experiments.intervals import read_rows
-from experiments.markdown import markdown_table
 
 CLAIMS = tomllib.loads((Path(__file__).parent / "claims.toml").read_text(encoding="utf-8"))["claims"]
 WHOLE_AT_RATE = "T+A, learning rate 0.0003"
@@ -32,11 +31,6 @@ def verdicts(results):
             found, verdict = _interval(results, claim)
         lines.append([claim["says"], claim["paper"], found, _at_rate(results, claim), verdict])
     return lines
-
-
-def claims_table(results):
-    """`verdicts` as a Markdown table."""
-    return markdown_table(HEADER, verdicts(results))
 
 
 def _interval(results, claim):

@@ -78,6 +78,14 @@ def scores_table(rows):
     return markdown_table(["", "seeds", *names], lines)
 
 
+def turned_table(rows):
+    """`intervals.Row`s of many scores as a Markdown table, a line per score and a column per system; ours alone."""
+    by_system = _by_system(rows)
+    names = list(next(iter(by_system.values())))
+    lines = [[name, *(our_cell(scores[name]) for scores in by_system.values())] for name in names]
+    return markdown_table(["", *by_system], lines)
+
+
 def differences_table(rows):
     """The same of the differences to the full model; "" where nothing was compared."""
     compared = {

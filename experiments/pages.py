@@ -19,6 +19,7 @@ from experiments.markdown import (
     rendered,
     score_cell,
     scores_table,
+    turned_table,
     with_deviation,
 )
 from experiments.results import span
@@ -45,13 +46,13 @@ def scored_lines(experiment, results):
     ]
 
 
-def write_scores(experiment, results, path, scored, **values):
-    """Writes a table of `Scored`s, compared with the experiment's base, on its template; gives the rows."""
+def write_scores(experiment, results, path, scored, table=scores_table, **values):
+    """Writes a `table` of `Scored`s, compared with the experiment's base, on its template; gives the rows."""
     rows = rows_of(scored, experiment.scores, experiment.base)
     text = rendered(
         experiment.template,
         title=title_of(experiment, results),
-        scores=scores_table(rows),
+        scores=table(rows),
         differences=differences_table(rows),
         num_draws=NUM_DRAWS,
         training=results.training(experiment.systems),
@@ -69,19 +70,7 @@ def scores_page(experiment, results, path):
 
 def raters_page(experiment, results, path):
     """Scores beside human raters: a line per score, a column per system."""
-    rows = rows_of(scored_lines(experiment, results), experiment.scores)
-    names = [line.name for line in experiment.lines]
-    cells = [[score, *(our_cell(row) for row in rows if row.score == score)] for score in SCORES[experiment.scores]]
-    text = rendered(
-        experiment.template,
-        title=title_of(experiment, results),
-        scores=markdown_table(["", *names], cells),
-        differences="",
-        num_draws=NUM_DRAWS,
-        training=results.training(experiment.systems),
-    )
-    write_text(path.with_suffix(".md"), text)
-    write_rows(path.with_suffix(".csv"), rows)
+    write_scores(experiment, results, path, scored_lines(experiment, results), turned_table)
 
 
 def folds_page(experiment, results, path):

@@ -67,8 +67,8 @@ def gather(folders, into):
             corpus.
     """
     from experiments.catalogue import EXPERIMENTS
-    from experiments.claims import HEADER, claims_table, verdicts
-    from experiments.markdown import around, rendered, write_between
+    from experiments.claims import HEADER, verdicts
+    from experiments.markdown import around, markdown_table, rendered, write_between
 
     known = [name for one in EXPERIMENTS for name in (one, f"{one}-rates")] + ["damage"]
     found = {}
@@ -91,8 +91,9 @@ def gather(folders, into):
     titles = {
         name: read_text(path).partition("\n")[0].removeprefix("# ") for name, path in paths.items() if path.exists()
     }
-    write_csv(results / "claims.csv", HEADER, verdicts(results))
-    rows, claims = rows_table(results, MAIN_ROWS), claims_table(results)
+    claims = verdicts(results)
+    write_csv(results / "claims.csv", HEADER, claims)
+    rows, claims = rows_table(results, MAIN_ROWS), markdown_table(HEADER, claims)
     write_text(results / "README.md", rendered("index", titles=titles, rows=rows, claims=claims))
     write_between(into / "README.md", BEGIN, rows_table(results, README_ROWS))
     return list(found)

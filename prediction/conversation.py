@@ -168,7 +168,7 @@ def predict(job, options, recording):
     if recording and options.speaker_channels:
         _check_channels(job, recording, options.speaker_channels)
         if notes.pop(NO_SPEAKERS, None) is not None:
-            utterances = by_loudness(utterances, recording, options.speaker_channels, notes)
+            utterances = _by_loudness(utterances, recording, options.speaker_channels, notes)
     if recording:
         _note_times(utterances, recording.seconds, notes, bool(options.speaker_channels))
     if recording and reads_sound:
@@ -251,7 +251,7 @@ def _check_channels(job, recording, named):
         raise InputError(f"{job.recording}: {recording.num_channels} channels, --speaker-channels names {len(named)}")
 
 
-def by_loudness(utterances, recording, named, notes):
+def _by_loudness(utterances, recording, named, notes):
     """The utterances of a transcript without speakers, each with the name of the loudest channel at its time.
 
     Loud is measured against the channel's own mean over all utterances: microphones differ.

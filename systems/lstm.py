@@ -7,7 +7,7 @@ import keras
 
 from storage.files import InputError
 from systems.causal import DialogRecogniser, Members
-from systems.causal.network import HIDDEN_DROPOUT, INPUT_DROPOUT, WIDTH
+from systems.causal.network import HIDDEN_DROPOUT, INPUT_DROPOUT, WIDTH, dialog_inputs
 
 
 def lstm_network(num_audio, num_text, num_emotions):
@@ -17,9 +17,7 @@ def lstm_network(num_audio, num_text, num_emotions):
         A model of {"audio": (B, H, num_audio), "text": (B, H, num_text), "speaker": (B, H)}, as far as they are there,
         giving (B, H, C) vote shares; who speaks is not read. Padding rows stand at the end.
     """
-    widths = {"audio": num_audio, "text": num_text}
-    inputs = {name: keras.Input((None, width), name=name) for name, width in widths.items() if width}
-    speaker = keras.Input((None,), dtype="int32", name="speaker")
+    inputs, speaker = dialog_inputs(num_audio, num_text)
     rows = keras.ops.concatenate(list(inputs.values()), axis=-1)
     states = keras.layers.LSTM(WIDTH, return_sequences=True, name="lstm")(keras.layers.Dropout(INPUT_DROPOUT)(rows))
     outputs = keras.layers.Dense(num_emotions, "softmax", kernel_initializer="he_uniform", name="emotions")(

@@ -14,6 +14,7 @@ from keras import ops
 from attention import MutualCorrelationAttention, attend
 from data.contexts import length_batches, side_by_side
 
+MODALITIES = ("audio", "text")
 WIDTH = 200
 NUM_SUB_VIEWS, SUB_VIEW_DIM, NUM_LAYERS = 10, 20, 2
 INPUT_DROPOUT, DROPOUT, HIDDEN_DROPOUT = 0.3, 0.3, 0.4
@@ -102,6 +103,13 @@ def recency(shape, dtype=None):
     return ops.convert_to_tensor(bias.reshape(shape) / BIAS_SCALE, dtype)
 
 
+def dialog_inputs(num_audio, num_text):
+    """({name: input} of the modalities that have columns, the input of the speakers) of a network over dialogs."""
+    widths = zip(MODALITIES, (num_audio, num_text), strict=True)
+    inputs = {name: keras.Input((None, width), name=name) for name, width in widths if width}
+    return inputs, keras.Input((None,), dtype="int32", name="speaker")
+
+
 def causal_network(num_audio, num_text, factor, update, num_emotions):
     """The network of this file.
 
@@ -115,22 +123,20 @@ def causal_network(num_audio, num_text, factor, update, num_emotions):
         A model of {"audio": (B, H, num_audio), "text": (B, H, num_text), "speaker": (B, H) ints}, as far as they are
         there, giving (B, H, C) vote shares; padding rows stand at the end.
     """
-    widths = {"audio": num_audio, "text": num_text}
-    inputs = {name: keras.Input((None, width), name=name) for name, width in widths.items() if width}
-    speaker = keras.Input((None,), dtype="int32", name="speaker")
+    inputs, speaker = dialog_inputs(num_audio, num_text)
     rows = {}
     for name, one in inputs.items():
         dense = keras.layers.Dense(WIDTH, "tanh", name=f"{name}_dense")(keras.layers.Dropout(INPUT_DROPOUT)(one))
         normed = keras.layers.LayerNormalization(name=f"input_norm_{name}")(dense)
         rows[name] = keras.layers.Dropout(DROPOUT)(normed)
     absent = ops.zeros_like(next(iter(rows.values())))
-    rows = {name: rows.get(name, absent) for name in widths}
+    rows = {name: rows.get(name, absent) for name in MODALITIES}
     for number in range(1, NUM_LAYERS + 1):
         normed = [keras.layers.LayerNormalization(name=f"norm_{number}_{name}")(one) for name, one in rows.items()]
         layer = CausalMutualCorrelationAttention(
             NUM_SUB_VIEWS, SUB_VIEW_DIM, update=update, factor=factor, name=f"attention_{number}"
         )
-        for name, new in zip(widths, layer(normed, speaker=speaker), strict=True):
+        for name, new in zip(MODALITIES, layer(normed, speaker=speaker), strict=True):
             rows[name] = rows[name] + keras.layers.Dropout(DROPOUT)(ops.tanh(new))
     joined = keras.layers.LayerNormalization(name="norm_joined")(ops.concatenate(list(rows.values()), axis=-1))
     hidden = keras.layers.Dense(128, "tanh", name="dense_128")(joined)  # (B, H, 128)

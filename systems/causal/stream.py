@@ -8,9 +8,7 @@ Letters of the shape comments: M members, F features, V sub-views, D sub-view si
 import numpy as np
 
 from systems.causal.inputs import LARGEST_FEATURE, PRIOR_ROWS
-from systems.causal.network import BIAS_SCALE, DISTANCE_EDGES, NUM_LAYERS, SUB_VIEW_DIM
-
-MODALITIES = ("audio", "text")
+from systems.causal.network import BIAS_SCALE, DISTANCE_EDGES, MODALITIES, NUM_LAYERS, SUB_VIEW_DIM
 
 
 class DialogStream:
