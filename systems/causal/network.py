@@ -84,12 +84,12 @@ class CausalMutualCorrelationAttention(MutualCorrelationAttention):
         bucket = ops.sum(ops.cast(ops.greater_equal(ops.expand_dims(distance, -1), edges), "int32"), axis=-1)
         # A product with one-hot rows: its gradient is a product too, where that of a lookup is a slow scatter.
         chosen = BIAS_SCALE * ops.one_hot(bucket, len(DISTANCE_EDGES) + 1)  # (Q, H, 13)
-        same = ops.cast(ops.equal(ops.expand_dims(query_speaker, 2), ops.expand_dims(key_speaker, 1)), "float32")
+        same = ops.equal(ops.expand_dims(query_speaker, 2), ops.expand_dims(key_speaker, 1))[:, None]  # (B, 1, Q, H)
         by_speaker = (2, len(DISTANCE_EDGES) + 1, self.num_sub_views)
         biases = []
         for table in (self.audio_bias, self.text_bias):
             either = ops.einsum("qhi,siv->svqh", chosen, ops.reshape(table, by_speaker))
-            biases.append(either[0] + same[:, None] * (either[1] - either[0]))
+            biases.append(ops.where(same, either[1], either[0]))
         return biases
 
 
