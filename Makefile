@@ -21,7 +21,7 @@ test: .venv/ready-dev lint  ## linters and test suite
 stress: .venv/ready-dev  ## random kills and thousands of fuzz cases; says what it compared
 	$(BIN)/python -m pytest -s -m "stress or fuzz" --hypothesis-profile stress --hypothesis-show-statistics
 
-bench: .venv/ready  ## speed and memory of every part, into benchmarks/RESULTS.md
+bench: .venv/ready  ## speed and memory of every part, into benchmarks/RESULTS.md; SCALE=1: a million utterances, too
 	$(BIN)/python -m benchmarks.bench
 
 # import-linter takes folders only: each file of the root stands in for a folder of its name.

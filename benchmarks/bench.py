@@ -1,6 +1,7 @@
 """Speed and memory of every part, side by side on this machine, in one run.
 
     make bench
+    make bench SCALE=1  # with a corpus of a million utterances, half an hour more
 
 Dialog lengths and words per utterance are IEMOCAP's, vectors and labels random: no corpus is needed. Each part, a
 function of parts.py, runs in a process of its own, so that its peak memory is its own. Writes benchmarks/RESULTS.md and
@@ -22,7 +23,7 @@ from surroundings import check_backend, run_program
 HERE = Path(__file__).parent
 BEGIN = "<!-- Written by make bench: begin -->"
 PARTS = ("fusion", "fusion-side-by-side", "causal", "stream", "context-length", "evaluation", "evaluation-causal")
-PARTS += ("text", "text-side-by-side", "audio", "extraction", "predict-hour", "start-up", "whole-run")
+PARTS += ("text", "text-side-by-side", "audio", "extraction", "predict-hour", "start-up", "whole-run", "scale")
 
 
 def main():
@@ -125,9 +126,23 @@ def _by_workers(found):
     return "; ".join(f"{workers}: {rate:.0f}" for workers, rate in found["sound_s_per_s"].items())
 
 
+def _per_size(key):
+    def shown(found):
+        sizes = [(int(num), one) for num, one in found.items() if num.isdigit()]
+        return "; ".join(f"{num:,}: {one[key] * 10_000 / num:.1f} s" for num, one in sizes)
+
+    return shown
+
+
+def _most_memory(found):
+    num, one = max((int(num), one) for num, one in found.items() if num.isdigit())
+    return f"{num:,}: {max(one['write_memory_mib'], one['use_memory_mib']) / 1024:.1f} GiB"
+
+
 _TRAINED = "`train.py`, one epoch of each network, 6,552 columns, start-up included"
 _EVALUATED = "`evaluate.py` of it, start-up, branches and figure included"
 _CAUSAL_EVALUATED = "the same utterances, a member of the causal system, tracing included"
+_SAME = "the same within a fifth"
 # What stands in the table: name, part, what is shown of it, the target.
 ROWS = (
     ("fusion epoch", "fusion", _number("epoch_s"), ""),
@@ -177,6 +192,11 @@ ROWS = (
     (_TRAINED, "whole-run", _number("train_s", "{:.0f} s"), ""),
     (_EVALUATED, "whole-run", _number("evaluate_s", "{:.0f} s"), ""),
     ("most memory of the two", "whole-run", _number("scripts_peak_memory_mib", "{:.1f} GiB", 1 / 1024), "3 GiB"),
+    ("made-up corpora of so many utterances, 814 columns: 10,000 written in", "scale", _per_size("write_s"), _SAME),
+    ("10,000 of them read, but for the columns, in", "scale", _per_size("read_s"), _SAME),
+    ("an epoch of a causal member on 10,000 of them", "scale", _per_size("epoch_s"), _SAME),
+    ("10,000 of them predicted in", "scale", _per_size("predict_s"), _SAME),
+    ("most memory with the largest of them", "scale", _most_memory, "3 GiB"),
     ("slowest `--help`", "start-up", lambda found: f"{max(found['help_s'].values()):.2f} s", "1 s"),
 )
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from benchmarks.hour import predict_hour  # noqa: F401 (a part)
 from benchmarks.padded import padded_fusion, padded_text, zero_padded
+from benchmarks.scale import scale  # noqa: F401 (a part)
 from data.contexts import context_rows, shuffled_batches, token_rows
 from data.corpus import Corpus, read_corpus, write_corpus
 from data.extraction import extract_files

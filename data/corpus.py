@@ -15,6 +15,7 @@ import h5py
 import numpy as np
 from pydantic import ValidationError
 
+from data.rows import BLOCK_ROWS, MOST_IN_MEMORY, Rows, blocks, rows_of_dataset
 from settings import said_of
 from storage.files import InputError, sha256
 from storage.hdf5 import LARGEST_RATIO, atomic_hdf5, open_hdf5, plain_dataset
@@ -32,6 +33,7 @@ _NUMBERS = {
 }
 _VECTORS = {"text": "float32"}  # in some files
 _LARGEST_TEXT_BYTES = 100_000
+_LEAST_ROWS, _LEAST_BYTES = 16, 2**15  # of a packed piece
 
 
 @dataclass(frozen=True)
@@ -40,8 +42,9 @@ class Corpus:
 
     `name` is the corpus's name, `emotions` the C names in label order, `audio_names` the A columns' names;
     `utterance_id`, `dialog_id`, `speaker` and `transcript` are (N,) arrays of str; `split` is (N,) or None;
-    `text` is (N, T) or None; `text_encoder` and `audio_encoder` are the encoders that made `text` and `audio`, or None;
-    `sha256` is the file's hash, "" before it is written.
+    `text` is (N, T) or None; `audio` and `text` may be `data.rows.Rows`, which stay in the file; `text_encoder` and
+    `audio_encoder` are the encoders that made `text` and `audio`, or None; `sha256` is the file's hash, "" before it is
+    written.
     """
 
     name: str
@@ -57,9 +60,9 @@ class Corpus:
     end_s: np.ndarray
     votes_external: np.ndarray
     votes_self: np.ndarray
-    audio: np.ndarray
+    audio: np.ndarray | Rows
     split: np.ndarray | None = None
-    text: np.ndarray | None = None
+    text: np.ndarray | Rows | None = None
     text_encoder: EncoderFiles | None = None
     audio_encoder: EncoderFiles | None = None
     sha256: str = ""
@@ -69,10 +72,10 @@ class Corpus:
 
     def take(self, rows):
         """The corpus of just these utterances, in the order given."""
-        arrays = {
-            f.name: getattr(self, f.name)[rows] for f in fields(self) if isinstance(getattr(self, f.name), np.ndarray)
-        }
-        return Corpus(**{f.name: arrays.get(f.name, getattr(self, f.name)) for f in fields(self)})
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        taken = {name: one[rows] for name, one in values.items() if isinstance(one, np.ndarray)}
+        taken |= {name: one.take(rows) for name, one in values.items() if isinstance(one, Rows)}
+        return Corpus(**values | taken)
 
 
 def dialog_slices(dialog_id):
@@ -86,6 +89,12 @@ def dialog_slices(dialog_id):
     starts = np.flatnonzero(np.r_[True, dialog_id[1:] != dialog_id[:-1]])
     ends = np.r_[starts[1:], len(dialog_id)]
     return {str(dialog_id[start]): slice(int(start), int(end)) for start, end in zip(starts, ends, strict=True)}
+
+
+def rows_of_dialogs(dialog_id, rows):
+    """All rows of the dialogs that have one of these rows, ascending."""
+    dialog = np.cumsum(np.r_[False, dialog_id[1:] != dialog_id[:-1]])  # numbers are quick to compare, names are not
+    return np.flatnonzero(np.isin(dialog, dialog[rows]))
 
 
 def write_corpus(path, corpus):
@@ -105,9 +114,7 @@ def write_corpus(path, corpus):
         for name in _TEXT + (("split",) if corpus.split is not None else ()):
             file.create_dataset(name, data=[str(value) for value in getattr(corpus, name)], dtype=text)
         for name, dtype in (_NUMBERS | (_VECTORS if corpus.text is not None else {})).items():
-            values = np.asarray(getattr(corpus, name), dtype)
-            packing = {"compression": "gzip", "shuffle": True} if values.ndim == 2 and values.size else {}
-            file.create_dataset(name, data=values, **packing)
+            _write_numbers(file, name, getattr(corpus, name), dtype)
         for name in ("start_s", "end_s"):
             file[name].attrs["unit"] = "s"
         file["audio"].attrs.create("names", list(corpus.audio_names), dtype=text)
@@ -118,11 +125,24 @@ def write_corpus(path, corpus):
                 file[name].attrs.update(attributes)
 
 
+def _write_numbers(file, name, values, dtype):
+    if len(values.shape) == 1 or not values.shape[1]:
+        file.create_dataset(name, data=np.asarray(values, dtype))
+        return
+    # A dialog's rows are read alone: pieces of few rows, and all of their columns.
+    piece = min(len(values), max(_LEAST_ROWS, _LEAST_BYTES // (values.shape[1] * np.dtype(dtype).itemsize)))
+    dataset = file.create_dataset(
+        name, values.shape, dtype, chunks=(piece, values.shape[1]), compression="gzip", shuffle=True
+    )
+    for rows in blocks(len(values), piece * max(1, BLOCK_ROWS // piece)):
+        dataset[rows] = values[rows]
+
+
 def read_corpus(path):
     """Reads and checks a corpus file.
 
     Returns:
-        A `Corpus`.
+        A `Corpus`; audio and text of more than `data.rows.MOST_IN_MEMORY` stay in the file, as `Rows`.
 
     Raises:
         InputError: the file is missing, truncated, no corpus file, of another version, breaks a rule of the format,
@@ -227,12 +247,14 @@ def _read_text(path, file, name):
 
 def _read_numbers(path, dataset, name, dtype):
     """The values as `dtype`; whole numbers that it cannot hold would wrap around without a word."""
+    if np.dtype(dtype).itemsize * dataset.size > MOST_IN_MEMORY and np.dtype(dtype).kind == "f" and dataset.ndim == 2:
+        return rows_of_dataset(path, name, dataset.shape)
     values = dataset[()]
     if np.dtype(dtype).kind == "i" and values.size:
         limits = np.iinfo(dtype)
         if not (values.min() >= limits.min and values.max() <= limits.max and (values == np.trunc(values)).all()):
             raise InputError(f"{path}: '{name}' must hold whole numbers of at most {limits.max}; it is damaged")
-    return values.astype(dtype)
+    return values.astype(dtype, copy=False)
 
 
 def check_corpus(corpus, path):
@@ -290,9 +312,12 @@ def check_corpus(corpus, path):
             "sort by start time"
         )
     for what, vectors in (("audio features", corpus.audio), ("text vectors", corpus.text)):
-        bad = ~np.isfinite(vectors).all(axis=1) if vectors is not None else np.zeros(1, bool)
-        if bad.any():
+        parts = blocks(num) if vectors is not None else ()
+        bad = np.concatenate(
+            [[], *(part.start + np.flatnonzero(~np.isfinite(vectors[part]).all(axis=1)) for part in parts)]
+        )
+        if len(bad):
             raise InputError(
-                f"{path}: {what} of {corpus.utterance_id[bad][0]} are not finite ({bad.sum()} such utterances); "
+                f"{path}: {what} of {corpus.utterance_id[int(bad[0])]} are not finite ({len(bad)} such utterances); "
                 "prepare again"
             )

@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from data.audio import SAMPLE_RATE_HZ
 from data.pretrained import LONGEST_TEXT, fingerprint, folders, loaded, name_of, one_line
+from data.rows import Rows, joined
 from settings import said_of
 from storage.files import InputError
 from storage.runs import EncoderFiles
@@ -127,20 +128,24 @@ class TextEncoder(_Encoder):
             progress: whether to show a bar.
 
         Returns:
-            (N, T) float32.
+            (N, T) float32; with a cache `data.rows.Rows`, which stay in it.
 
         Raises:
             InputError: a vector is not finite, or the cache cannot be written.
         """
         # Each text once, and those of one length together: little padding.
         different = sorted(set(texts), key=lambda text: (len(text), text))
-        batches, num_kept = list(_batches([len(text) for text in different])), 0
-        rows = np.empty((len(different), len(self.names)), "float32")
+        batches, num_kept, width = list(_batches([len(text) for text in different])), 0, len(self.names)
+        row_of = {text: row for row, text in enumerate(different)}
+        places = np.array([row_of[text] for text in texts], "int64")
         with contextlib.ExitStack() as stack:
             if cache:
                 owner = json.dumps([self.identity.model_dump(mode="json"), different])
-                file, num_kept = _kept_rows(cache, owner, rows, batches)
+                file, num_kept = _kept_batches(cache, owner, batches, width)
                 stack.enter_context(file)
+                rows = Rows(lambda chosen: _read_kept(cache, chosen, width), places, width)
+            else:
+                rows = np.empty((len(different), width), "float32")
             bar = tqdm(
                 desc=self.identity.name,
                 total=len(different),
@@ -151,16 +156,19 @@ class TextEncoder(_Encoder):
             )
             stack.enter_context(bar)
             for batch in batches[num_kept:]:
-                rows[batch] = self._encode(different[batch])
+                vectors = self._encode(different[batch])
+                bad = ~np.isfinite(vectors).all(axis=1)
+                if bad.any():
+                    raise InputError(
+                        f"{self.folder}: the vectors of {bad.sum()} texts are not finite; its weights are damaged"
+                    )
                 if cache:
                     with _writing(cache):
-                        file.write(rows[batch])
+                        file.write(vectors)
+                else:
+                    rows[batch] = vectors
                 bar.update(batch.stop - batch.start)
-        bad = ~np.isfinite(rows).all(axis=1)
-        if bad.any():
-            raise InputError(f"{self.folder}: the vectors of {bad.sum()} texts are not finite; its weights are damaged")
-        row_of = {text: row for row, text in enumerate(different)}
-        return rows[[row_of[text] for text in texts]]
+        return rows if cache else rows[places]
 
     def num_cut(self, texts):
         """How many of the texts are longer than the encoder reads."""
@@ -259,32 +267,43 @@ def _batches(lengths):
             start = stop
 
 
-def _kept_rows(path, owner, rows, batches):
-    """Opens the file of finished rows, a line that says whose they are, then their bytes, and reads them.
+_HEAD_BYTES = 65  # of the file of finished rows: a line that says whose they are
+
+
+def _kept_batches(path, owner, batches, width):
+    """Opens the file of finished rows, a line that says whose they are, then their bytes.
 
     Args:
         path: the file.
         owner: what the rows belong to, as text; those of another owner are dropped.
-        rows: (N, T) float32 to fill.
         batches: their slices; a part of a batch, as a kill leaves it, is dropped.
+        width: T.
 
     Returns:
-        (the file, open for the next batch; the number of batches filled).
+        (the file, open for the next batch; the number of batches in it).
     """
     head = hashlib.sha256(owner.encode()).hexdigest().encode() + b"\n"
     with _writing(path):
         file = open(path, "a+b", buffering=0)  # noqa: SIM115 (the caller closes it)
         file.seek(0)
-        if file.read(len(head)) != head:
+        if file.read(_HEAD_BYTES) != head:
             file.truncate(0)
             file.write(head)
-        whole = (file.seek(0, os.SEEK_END) - len(head)) // rows[:1].nbytes if rows.size else 0
-        kept = [batch for batch in batches if batch.stop <= whole]
-        file.seek(len(head))
-        for batch in kept:
-            file.readinto(rows[batch])
-        file.truncate(file.tell())
+        whole = (file.seek(0, os.SEEK_END) - _HEAD_BYTES) // (4 * width)
+        kept = [batch.stop for batch in batches if batch.stop <= whole]
+        file.truncate(_HEAD_BYTES + 4 * width * max(kept, default=0))
     return file, len(kept)
+
+
+def _read_kept(path, places, width):
+    """(n, T) float32 of the file of finished rows."""
+    with open(path, "rb") as file:
+
+        def read(rows):
+            file.seek(_HEAD_BYTES + 4 * width * rows.start)
+            return np.fromfile(file, "float32", width * (rows.stop - rows.start)).reshape(-1, width)
+
+        return joined(read, places, width)
 
 
 @contextlib.contextmanager

@@ -35,10 +35,23 @@ class Scaler:
 
     @classmethod
     def fit(cls, features, names):
-        """In float64, since emo_large holds values up to 6.6e13."""
-        features = np.asarray(features, "float64")
-        deviation = features.std(axis=0)
-        return cls(tuple(names), features.mean(axis=0), np.where(deviation > 0, deviation, 1.0))
+        """On (N, A) features."""
+        return cls.fit_parts(lambda: (features,), names)
+
+    @classmethod
+    def fit_parts(cls, parts, names):
+        """On the parts (n, A) that `parts()` yields, the same ones each time.
+
+        In float64, since emo_large holds values up to 6.6e13; mean first, since the mean of squares would lose digits.
+        """
+        num, total = 0, 0.0
+        for part in parts():
+            num, total = num + len(part), total + np.sum(part, axis=0, dtype="float64")
+        mean, squares = total / num, 0.0
+        for part in parts():
+            squares = squares + np.square(np.asarray(part, "float64") - mean).sum(axis=0)
+        deviation = np.sqrt(squares / num)
+        return cls(tuple(names), mean, np.where(deviation > 0, deviation, 1.0))
 
     def transform(self, features):
         """(N, A) raw features -> (N, A) float32 standardised ones."""

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from data.corpus import rows_of_dialogs
 from storage.files import InputError, made_folder, write_text
 from storage.runs import read_run
 from surroundings import check_backend, run_program
@@ -78,7 +79,7 @@ def damaged_answers(recogniser, corpus, test, words):
         {name: list of (n, C), one for each draw}.
     """
 
-    read = np.flatnonzero(np.isin(corpus.dialog_id, sorted(set(corpus.dialog_id[test]))))  # whole dialogs, as context
+    read = rows_of_dialogs(corpus.dialog_id, test)  # whole dialogs, as context
     part, rows = corpus.take(read), np.searchsorted(read, test)
 
     def answers(**changes):

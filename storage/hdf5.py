@@ -3,7 +3,6 @@ file can hold.
 """
 
 import contextlib
-import io
 
 import h5py
 
@@ -13,13 +12,44 @@ from storage.files import InputError, atomic_path
 LARGEST_RATIO = 1100
 
 
+class _Remembering:
+    """A file to write that keeps its first error for `raised`: HDF5 itself would end the process on a full disk."""
+
+    def __init__(self, file):
+        self.file, self.error = file, None
+
+    def __getattr__(self, name):
+        return getattr(self.file, name)
+
+    def _tried(self, function, *arguments):
+        try:
+            return function(*arguments)
+        except OSError as error:
+            self.error = self.error or error
+            return None
+
+    def write(self, content):
+        self._tried(self.file.write, content)
+        return len(content)
+
+    def truncate(self, size):
+        self._tried(self.file.truncate, size)
+        return size
+
+    def flush(self):
+        self._tried(self.file.flush)
+
+    def readinto(self, buffer):
+        self._tried(self.file.readinto, buffer)
+        return len(buffer)
+
+
 @contextlib.contextmanager
 def atomic_hdf5(path):
-    """Yields a new HDF5 file in memory, which on success is written to `path` as `storage.files.atomic_path` does.
+    """Yields a new HDF5 file, which on success stands at `path` as with `storage.files.atomic_path`.
 
-    HDF5 itself never meets the disk: on a full one it raises errors of many types, or ends the process. The oldest
-    layout allows no attribute over 64 KiB, and the names of 6,552 columns are longer; the next one stores when the
-    file was made unless told not to, and equal content should give equal files.
+    The oldest layout allows no attribute over 64 KiB, and the names of 6,552 columns are longer; the next one stores
+    when the file was made unless told not to, and equal content should give equal files.
 
     Raises:
         InputError: see `atomic_path`.
@@ -27,12 +57,13 @@ def atomic_hdf5(path):
     creation, access = h5py.h5p.create(h5py.h5p.FILE_CREATE), h5py.h5p.create(h5py.h5p.FILE_ACCESS)
     creation.set_obj_track_times(False)
     access.set_libver_bounds(h5py.h5f.LIBVER_V18, h5py.h5f.LIBVER_V18)
-    content = io.BytesIO()
-    access.set_fileobj_driver(h5py.h5fd.fileobj_driver, content)
-    with h5py.File(h5py.h5f.create(b"memory", h5py.h5f.ACC_TRUNC, creation, access)) as file:
-        yield file
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(content.getbuffer())
+    with atomic_path(path) as temporary, open(temporary, "w+b", buffering=0) as opened:
+        content = _Remembering(opened)
+        access.set_fileobj_driver(h5py.h5fd.fileobj_driver, content)
+        with h5py.File(h5py.h5f.create(b"content", h5py.h5f.ACC_TRUNC, creation, access)) as file:
+            yield file
+        if content.error:
+            raise content.error
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 Letters of the shape comments: N utterances, H utterances of a dialog, A features, C emotions.
 """
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 
 from attention import MutualCorrelationAttention
 from data.contexts import shuffled_batches
-from data.corpus import dialog_slices
+from data.corpus import dialog_slices, rows_of_dialogs
 from storage.files import InputError
 
 
@@ -153,6 +154,14 @@ class Utterances:
     start_s: np.ndarray | None = None
     end_s: np.ndarray | None = None
 
+    def __len__(self):
+        return len(self.transcript)
+
+    def take(self, rows):
+        """Those of a slice."""
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return Utterances(**{name: one if one is None else one[rows] for name, one in values.items()})
+
 
 def correlation_layers(network):
     """The mutual correlation layers of a network, first to last."""
@@ -283,7 +292,7 @@ class Recogniser:
         if self.audio_names and tuple(corpus.audio_names) != self.audio_names:
             raise InputError("the corpus has other audio features, or in another order, than the run was trained on")
         wanted = np.arange(len(corpus)) if rows is None else np.asarray(rows)
-        read = np.flatnonzero(np.isin(corpus.dialog_id, sorted(set(corpus.dialog_id[wanted]))))
+        read = rows_of_dialogs(corpus.dialog_id, wanted)
         part = corpus.take(read)
         return self.predict(part, dialog_slices(part.dialog_id), np.searchsorted(read, wanted))
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from data.contexts import side_by_side, similar_length_batches
 from data.encoders import TextEncoder
+from data.rows import BLOCK_ROWS, MOST_IN_MEMORY, dialog_blocks
 from data.scaling import Scaler
 from data.text import WORD_DIM, tokenize
 from settings import Settings
@@ -135,6 +136,27 @@ class Inputs:
         num_text += bool(num_text)  # how many words
         return num_audio, num_text
 
+    def arrays(self, utterances, dialogs, word_rows):
+        """{input name: (N, ...)} of the networks.
+
+        Args:
+            utterances: N of them, `systems.base.Utterances` or `data.corpus.Corpus`.
+            dialogs: the slices of `seen_dialogs`.
+            word_rows: function from N transcripts and (N, T) vectors of an encoder, or None, to (N, D).
+        """
+        arrays = {"speaker": speaker_codes(utterances.speaker)}
+        if self.sound:
+            arrays["audio"] = self.sound.rows(utterances, arrays["speaker"], dialogs)
+        if self.words or self.encoded:
+            arrays["text"] = word_rows(utterances.transcript, getattr(utterances, "text", None))
+        return arrays
+
+    def word_rows(self, transcripts, vectors):
+        """(N, D) of the words that training had."""
+        rows = [self.words.rows(transcripts)[0]] if self.words else []
+        rows += [self.encoded.rows(vectors, transcripts)] if self.encoded else []
+        return with_counts(rows, transcripts)
+
 
 def words_of(settings):
     """The kinds of word vectors that a run reads: of "glove", "encoder", as `Members.settled` left its settings."""
@@ -156,33 +178,63 @@ def seen_dialogs(dialogs, context):
     return [slice(row, row + 1) for rows in dialogs for row in range(rows.start, rows.stop)]
 
 
+def dialogs_with(dialogs, rows, num):
+    """Those of {name: slice of `num` rows} that have one of the rows."""
+    there = np.zeros(num, bool)
+    there[rows] = True
+    return {name: one for name, one in dialogs.items() if there[one].any()}
+
+
+def one_after_another(dialogs):
+    """Where slices lie once they follow each other from row 0."""
+    stops = np.cumsum([rows.stop - rows.start for rows in dialogs]).tolist()
+    return [slice(start, stop) for start, stop in zip([0, *stops], stops, strict=False)]
+
+
+def mean_answers(networks, num, dialogs, arrays_of, context):
+    """The mean of the networks' answers, some thousand utterances at a time.
+
+    Args:
+        networks: that read dialogs.
+        num: N.
+        dialogs: slices of the N utterances.
+        arrays_of: function from some of them to `Inputs.arrays` of their rows, one dialog after the other.
+        context: as of `Settings`.
+
+    Returns:
+        (N, C) float32; utterances of no dialog stay 0.
+    """
+    networks = list(networks)
+    answers = np.zeros((num, networks[0].output_shape[-1]), "float32")
+    for part in dialog_blocks(dialogs):
+        arrays, places = arrays_of(part), one_after_another(part)
+        seen = seen_dialogs(places, context)
+        mean = np.mean([predict_dialogs(network, arrays, seen) for network in networks], axis=0)
+        for rows, place in zip(part, places, strict=True):
+            answers[rows] = mean[place]
+    return answers
+
+
 class _Work:
     """See `systems.base.Work`: words and scales are fitted on the training utterances alone."""
 
     def __init__(self, system, task, glove):
         corpus, training, settings = task.corpus, task.split["train"], task.settings
-        speaker, seen = speaker_codes(corpus.speaker), seen_dialogs(task.dialogs.values(), settings.context)
-        self.system, self.task, self.arrays = system, task, {"speaker": speaker}
+        self.system, self.task = system, task
         sound = words = encoded = None
         if settings.modality != "text":
             if not corpus.audio_names:
                 raise InputError(f"{corpus.name}: has no audio features; train with --modality text")
-            sound = Sound.fit(corpus, training, seen)
-            self.arrays["audio"] = sound.rows(corpus, speaker, seen)
-        text = []
+            sound = Sound.fit(corpus, training, seen_dialogs(task.dialogs.values(), settings.context))
         if "glove" in words_of(settings):
             words = Words.fit(corpus.transcript[training], glove)
-            rows, known = words.rows(corpus.transcript)
-            text.append(rows)
-            dev = known[task.split["dev"]]
-            share = f"{np.nanmean(dev):.1%}" if np.isfinite(dev).any() else "none"
+            known = words.rows(corpus.transcript[task.split["dev"][:BLOCK_ROWS]])[1]
+            share = f"{np.nanmean(known):.1%}" if np.isfinite(known).any() else "none"
             print(f"text: {len(words.vocabulary)} training words with a GloVe vector; {share} of the dev words")
         if "encoder" in words_of(settings):
             encoded = Encoded.fit(corpus, training)
-            text.append(encoded.rows(corpus.text, corpus.transcript))
-        if text:
-            self.arrays["text"] = with_counts(text, corpus.transcript)
         self.inputs = Inputs(sound, words, encoded)
+        self.kept, self.num_bytes = {}, 0
 
     def files(self):
         sound, words, encoded = self.inputs.sound, self.inputs.words, self.inputs.encoded
@@ -195,30 +247,42 @@ class _Work:
     def network(self, stage):
         return self.system.network(self.task.settings, self.inputs.widths, len(self.task.emotions))
 
+    def of_dialogs(self, dialogs):
+        """`Inputs.arrays` of slices of the corpus, one after the other; kept from epoch to epoch as far as they fit."""
+        arrays = []
+        for rows in dialogs:
+            made = self.kept.get(rows.start)
+            if made is None:
+                seen = seen_dialogs([slice(0, rows.stop - rows.start)], self.task.settings.context)
+                made = self.inputs.arrays(self.task.corpus.take(rows), seen, self.inputs.word_rows)
+                num_bytes = sum(one.nbytes for one in made.values())
+                if self.num_bytes + num_bytes <= MOST_IN_MEMORY:
+                    self.kept[rows.start], self.num_bytes = made, self.num_bytes + num_bytes
+            arrays.append(made)
+        return {name: np.concatenate([one[name] for one in arrays]) for name in arrays[0]}
+
     def data(self, stage, network):
         task, settings = self.task, self.task.settings
         targets = np.zeros_like(task.targets)  # an utterance without votes has no target and adds nothing to the loss
         targets[task.train] = task.targets[task.train]
-        train_dialogs, dev_dialogs = (
-            {name: rows for name, rows in task.dialogs.items() if np.isin(np.arange(rows.start, rows.stop), part).any()}
-            for part in (task.train, task.dev)
-        )
+        train_dialogs, dev_dialogs = (dialogs_with(task.dialogs, part, len(targets)) for part in (task.train, task.dev))
         slices = list(train_dialogs.values())
         lengths = np.array([rows.stop - rows.start for rows in slices])
-        seen_in_dev = seen_dialogs(dev_dialogs.values(), settings.context)
 
         def batch(chosen, order):
-            seen = seen_dialogs([slices[i] for i in chosen], settings.context)
-            rows = dialog_rows(self.arrays, seen)
+            dialogs = [slices[i] for i in chosen]
+            seen = seen_dialogs(one_after_another(dialogs), settings.context)
+            rows = dialog_rows(self.of_dialogs(dialogs), seen)
             if settings.left_out and settings.modality == "text+audio":
                 leave_out(rows, settings.left_out, order)
-            return rows, side_by_side(targets, seen)
+            return rows, side_by_side(np.concatenate([targets[one] for one in dialogs]), seen)
 
         def cut(num, batch_size, order):
             return similar_length_batches(lengths, batch_size, order)
 
         def predict_dev():
-            return predict_dialogs(network, self.arrays, seen_in_dev)[task.dev]
+            dialogs = dev_dialogs.values()
+            return mean_answers([network], len(targets), dialogs, self.of_dialogs, settings.context)[task.dev]
 
         return StageData(np.array(list(train_dialogs), object), batch, predict_dev, cut)
 
@@ -265,13 +329,8 @@ class DialogRecogniser(Recogniser):
             self.read.encoded.identity.check(corpus.text_encoder, f"{path}: words")
 
     def inputs(self, utterances, dialogs):
-        """{input name: (N, ...)} of the networks, from utterances and the slices of `seen_dialogs`."""
-        arrays = {"speaker": speaker_codes(utterances.speaker)}
-        if self.read.sound:
-            arrays["audio"] = self.read.sound.rows(utterances, arrays["speaker"], dialogs)
-        if self.read.words or self.read.encoded:
-            arrays["text"] = self.word_rows(utterances.transcript, getattr(utterances, "text", None))
-        return arrays
+        """`Inputs.arrays`, with all words that are known."""
+        return self.read.arrays(utterances, dialogs, self.word_rows)
 
     def word_rows(self, transcripts, vectors=None):
         """(N, D) of the texts; words that neither the run nor its GloVe file knows do not count.
@@ -302,10 +361,14 @@ class DialogRecogniser(Recogniser):
         return self.read.words.rows(transcripts, {word: one for word, one in self._further.items() if one is not None})
 
     def predict(self, utterances, dialogs, places):
-        seen = seen_dialogs(dialogs.values(), self.run.settings.context)
-        arrays = self.inputs(utterances, seen)
-        answers = [predict_dialogs(network, arrays, seen)[places] for network in self.networks.values()]
-        return {self.run.settings.variant: np.mean(answers, axis=0)}
+        context = self.run.settings.context
+
+        def arrays_of(slices):
+            part = utterances.take(slice(slices[0].start, slices[-1].stop))
+            return self.inputs(part, seen_dialogs(one_after_another(slices), context))
+
+        answers = mean_answers(self.networks.values(), len(utterances), dialogs.values(), arrays_of, context)
+        return {self.run.settings.variant: answers[places]}
 
 
 class CausalRecogniser(DialogRecogniser):

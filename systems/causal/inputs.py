@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from data.rows import blocks
 from data.scaling import Scaler
 from data.text import WORD_DIM, read_glove, tokenize, vectors_from_parts, word_parts
 from storage.runs import EncoderFiles
@@ -79,8 +80,13 @@ class Sound:
     @classmethod
     def fit(cls, corpus, training, dialogs):
         """On the rows `training` of a corpus; `dialogs` are the slices that an utterance may be judged by."""
-        raw = _raw(corpus, dialogs)
-        return cls(Scaler.fit(raw[training], (*corpus.audio_names, *TIMING_NAMES)))
+        timing = timing_features(corpus.start_s, corpus.end_s, dialogs)
+
+        def parts():
+            for rows in (training[part] for part in blocks(len(training))):
+                yield np.concatenate([np.asarray(corpus.audio[rows], "float64"), timing[rows]], axis=1)
+
+        return cls(Scaler.fit_parts(parts, (*corpus.audio_names, *TIMING_NAMES)))
 
     @property
     def audio_names(self):
@@ -113,7 +119,8 @@ class Encoded:
     @classmethod
     def fit(cls, corpus, training):
         names = map(str, range(corpus.text.shape[1]))
-        return cls(corpus.text_encoder, Scaler.fit(corpus.text[training], names))
+        parts = [training[part] for part in blocks(len(training))]
+        return cls(corpus.text_encoder, Scaler.fit_parts(lambda: (corpus.text[rows] for rows in parts), names))
 
     def rows(self, vectors, transcripts):
         """(N, T) float32 from the encoder's (N, T); zeros where nothing is said."""
@@ -138,9 +145,15 @@ class Words:
         vectors = known_vectors({word for line in transcripts for word in tokenize(line)}, glove)
         vocabulary = tuple(sorted(vectors))
         stacked = np.array([vectors[word] for word in vocabulary], "float32").reshape(-1, WORD_DIM)
-        raw, known = _mean_vectors(transcripts, vectors)
-        spoken = raw[known > 0] if (known > 0).any() else np.zeros((1, WORD_DIM))
-        return cls(vocabulary, stacked, Scaler.fit(spoken, WORD_COLUMNS))
+
+        def parts():
+            for part in blocks(len(transcripts)):
+                raw, known = _mean_vectors(transcripts[part], vectors)
+                yield raw[known > 0]
+
+        spoken = any(len(part) for part in parts())
+        scaler = Scaler.fit_parts(parts if spoken else lambda: [np.zeros((1, WORD_DIM))], WORD_COLUMNS)
+        return cls(vocabulary, stacked, scaler)
 
     @functools.cached_property
     def known(self):
