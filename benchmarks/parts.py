@@ -171,8 +171,8 @@ def in_turn(systems, num, steps, rounds=5):
         for name, (network, inputs) in systems.items():
             seconds[name].append(seconds_of_steps(network, inputs, wanted, batches))
     measured = {name: values[1:] for name, values in seconds.items()}
-    scale = num / (steps * RECIPE.batch_size)
-    return {name: scale * float(np.median(values)) for name, values in measured.items()} | {"rounds_s": measured}
+    to_epoch = num / (steps * RECIPE.batch_size)
+    return {name: to_epoch * float(np.median(values)) for name, values in measured.items()} | {"rounds_s": measured}
 
 
 def causal_work():
