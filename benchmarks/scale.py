@@ -18,6 +18,16 @@ from pathlib import Path
 
 import numpy as np
 
+from data.corpus import Corpus, read_corpus, write_corpus
+from data.labels import EMOTIONS
+from data.rows import Rows
+from data.task import Task
+from settings import Settings
+from storage.runs import CorpusFile, EncoderFiles, Run
+from systems import system_of
+from systems.causal import CausalRecogniser
+from training.loop import begin
+
 SIZES, LARGEST = (10_000, 100_000), 1_000_000
 DIALOG = 33  # utterances
 AUDIO, TEXT = 46, 768  # columns
@@ -42,10 +52,6 @@ def scale():
 
 def made_up(num):
     """A `data.corpus.Corpus` of random numbers that are drawn when they are read."""
-    from data.corpus import Corpus
-    from data.labels import EMOTIONS
-    from data.rows import Rows
-    from storage.runs import EncoderFiles
 
     def numbers(width):
         return Rows(lambda places: drawn(places, width), range(num), width)
@@ -80,7 +86,6 @@ def made_up(num):
 
 def write(path, num):
     """Seconds to write the corpus file."""
-    from data.corpus import write_corpus
 
     corpus = made_up(num)
     began = time.perf_counter()
@@ -90,13 +95,6 @@ def write(path, num):
 
 def use(path, num):
     """Seconds to read the corpus file, to fit the scales, of an epoch, and of a prediction of all utterances."""
-    from data.corpus import read_corpus
-    from data.task import Task
-    from settings import Settings
-    from storage.runs import CorpusFile, Run
-    from systems import system_of
-    from systems.causal import CausalRecogniser
-    from training.loop import begin
 
     system, found, times = system_of("causal"), {}, [time.perf_counter()]
 
