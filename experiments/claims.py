@@ -7,7 +7,6 @@ from pathlib import Path
 from experiments.intervals import read_rows
 
 CLAIMS = tomllib.loads((Path(__file__).parent / "claims.toml").read_text(encoding="utf-8"))["claims"]
-WHOLE_AT_RATE = "T+A, learning rate 0.0003"
 HOLDS, FAILS = "holds", "does not hold"
 HEADER = ["claim", "the paper", "here, at the paper's learning rate", "here, at the rate that dev chose", "verdict"]
 
@@ -37,20 +36,29 @@ def _interval(results, claim):
     """What the interval of a paired difference, or of a score, says."""
     table, system, score = claim.get("row") or claim["value"]
     row = _row(results / f"{table}.csv", system, score)
-    if row is None or row.mean is None:
-        return "–", "not run"
-    seeds = f"{row.seeds} seeds" if row.seeds > 1 else "one seed"
     if "value" in claim:
-        found, paper = f"{row.mean:.2f} [{row.low:.2f}, {row.high:.2f}], {seeds}", float(claim["paper"])
+        if row is None or row.mean is None:
+            return "–", "not run"
+        paper = float(claim["paper"])
         if row.low <= paper <= row.high:
-            return found, "cannot be told: the paper's number is within our interval"
-        return found, f"{FAILS}: ours is below" if row.high < paper else f"{HOLDS}: ours is above"
-    if row.difference_low is None:
+            return _said(row), "cannot be told: the paper's number is within our interval"
+        return _said(row), f"{FAILS}: ours is below" if row.high < paper else f"{HOLDS}: ours is above"
+    if row is None or row.difference_low is None:
         return "–", "not run"
-    found = f"{row.full_minus_this:+.2f} [{row.difference_low:+.2f}, {row.difference_high:+.2f}], {seeds}"
     if row.difference_low > 0:
-        return found, HOLDS
-    return found, FAILS if row.difference_high < 0 else f"cannot be told with {seeds}"
+        return _said(row), HOLDS
+    return _said(row), FAILS if row.difference_high < 0 else f"cannot be told with {_seeds(row)}"
+
+
+def _said(row):
+    """The paired difference of a row, of the whole network itself its score, with interval and seeds."""
+    if row.difference_low is None:
+        return f"{row.mean:.2f} [{row.low:.2f}, {row.high:.2f}], {_seeds(row)}"
+    return f"{row.full_minus_this:+.2f} [{row.difference_low:+.2f}, {row.difference_high:+.2f}], {_seeds(row)}"
+
+
+def _seeds(row):
+    return f"{row.seeds} seeds" if row.seeds > 1 else "one seed"
 
 
 def _ratio(results, claim):
@@ -68,14 +76,9 @@ def _ratio(results, claim):
 
 
 def _at_rate(results, claim):
-    """The scores at dev's rate, without a difference: the seeds are not the same."""
-    if "rate" not in claim:
-        return "–"
-    system, score = claim["rate"]
-    rows = [_row(results / "rates.csv", name, score) for name in dict.fromkeys((WHOLE_AT_RATE, system))]
-    if None in rows:
-        return "–"
-    return " against ".join(f"{row.mean:.1f} ({row.seeds} seed{'s' * (row.seeds > 1)})" for row in rows)
+    """The same at dev's rate."""
+    row = _row(results / "rates.csv", *claim["rate"]) if "rate" in claim else None
+    return _said(row) if row else "–"
 
 
 def _row(path, system, score):
