@@ -12,7 +12,7 @@ test utterances are scored once.
 import argparse
 from pathlib import Path
 
-from experiments.catalogue import GRIDS
+from experiments.catalogue import GRIDS, PLAIN_GRIDS
 from surroundings import check_backend, run_program
 
 
@@ -32,7 +32,14 @@ def parse_arguments(argv=None):
     parser.add_argument("run", type=Path, help="run folder of train.py with a text and an audio branch")
     parser.add_argument("--corpus", type=Path, help="corpus file; default: the file that the run was trained on")
     parser.add_argument("--out", type=Path, help="folder for SYSTEM-seedN/results.json (default: RUN/baselines)")
-    parser.add_argument("--systems", nargs="+", choices=GRIDS, default=list(GRIDS), help="which (default: all)")
+    parser.add_argument(
+        "--systems",
+        nargs="+",
+        choices=[*GRIDS, *PLAIN_GRIDS],
+        default=list(GRIDS),
+        help=f"which (default: the paper's); {', '.join(PLAIN_GRIDS)} read mean GloVe vectors and acoustic columns in "
+        "place of the run's vectors, so the run need not have branches",
+    )
     parser.add_argument("--seeds", type=int, nargs="+", metavar="N", help="default: the run's seed")
     parser.add_argument(
         "--ties",

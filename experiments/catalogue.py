@@ -44,8 +44,8 @@ class Experiment:
     `lines` are the rows that are scored, `base` the name of the one that the others are compared with, `scores` a key
     of `intervals.SCORES`. `page` names the function of pages.py that writes its table, on the template `template`;
     `paper_of` the table of published.toml; `tables` the experiments whose tables it writes. `extras` is what it needs
-    besides runs: "peers", "costs", "figures", "epochs", and "meld" for that corpus. `rated` are further lines of
-    --rates; None where that is not to be had.
+    besides runs: "peers", "plain-peers", "costs", "figures", "epochs", and "meld" for that corpus. `rated` are further
+    lines of --rates; None where that is not to be had.
     """
 
     name: str
@@ -106,9 +106,16 @@ def _read(content):
 
 
 SYSTEMS, EXPERIMENTS = _read(CONTENT)
-# The paper's peers of Table 1: {peer: its name there}, and {peer: every point of its grid}.
-PEERS = {peer: one["name"] for peer, one in CONTENT["peers"].items()}
-GRIDS = {
-    peer: [dict(zip(one["grid"], point, strict=True)) for point in itertools.product(*one["grid"].values())]
-    for peer, one in CONTENT["peers"].items()
-}
+
+
+def _grids(peers):
+    """{peer: every point of its grid}."""
+    return {
+        peer: [dict(zip(one["grid"], point, strict=True)) for point in itertools.product(*one["grid"].values())]
+        for peer, one in peers.items()
+    }
+
+
+# The paper's peers of Table 1, and those on inputs that no training has touched.
+GRIDS, PLAIN_GRIDS = _grids(CONTENT["peers"]), _grids(CONTENT["plain_peers"])
+PEERS = {peer: one["name"] for peer, one in (CONTENT["peers"] | CONTENT["plain_peers"]).items()}

@@ -84,6 +84,13 @@ def peers_page(experiment, results, path):
     write_scores(experiment, results, path, with_peers(experiment, results), **about_peers(results))
 
 
+def plain_peers_page(experiment, results, path):
+    """The peers on inputs that no training has touched, beside the paper's network."""
+    kind = experiment.scores
+    rows = [results.recognition(PEERS[peer], (), peer, kind=kind) for peer in results.peers]
+    write_scores(experiment, results, path, [*rows, *scored_lines(experiment, results)], **about_peers(results))
+
+
 def with_peers(experiment, results):
     """The majority class and the paper's rows before the experiment's own."""
     ours = scored_lines(experiment, results)
@@ -339,6 +346,7 @@ WRITERS = {
         folds_page,
         raters_page,
         peers_page,
+        plain_peers_page,
         meld_page,
         epochs_page,
         costs_page,

@@ -6,6 +6,8 @@ and details for the protocol.
 Letters of the shapes: N utterances, B contexts, H rows of the longest one, F features, C emotions.
 """
 
+import functools
+
 import keras
 import numpy as np
 from sklearn.ensemble import RandomForestClassifier
@@ -13,6 +15,7 @@ from sklearn.svm import SVC
 
 from data.contexts import dialog_contexts, shuffled_batches, side_by_side
 from data.labels import EMOTIONS, is_tie
+from experiments.catalogue import CONTENT
 from scoring.metrics import LOSSES
 from storage.files import InputError
 
@@ -26,12 +29,13 @@ _DIALOGS_PER_STEP, _UTTERANCES_PER_STEP = 8, 64
 
 def labelled(material):
     """Training utterances and their classes for classifiers: ties are 'other', or left out."""
-    rows = material.task.train if material.ties == "other" else _untied(material.task)
+    rows = material.task.train if material.ties == "other" else untied(material.task, material.task.train)
     return rows, material.targets[rows].argmax(axis=1)
 
 
-def _untied(task):
-    return task.train[~is_tie(task.shares[task.train])]
+def untied(task, rows):
+    """Those of the rows that have a majority."""
+    return rows[~is_tie(task.shares[rows])]
 
 
 def one_hot(labels, num_emotions):
@@ -40,7 +44,7 @@ def one_hot(labels, num_emotions):
 
 def train_majority(material, seed, **_):
     """The most frequent training label, ties left out: the floor."""
-    rows = _untied(material.task)
+    rows = untied(material.task, material.task.train)
     answer = np.bincount(material.task.shares[rows].argmax(axis=1)).argmax()
     num_emotions = len(material.task.emotions)
     return lambda rows: one_hot(np.full(len(rows), answer), num_emotions), {"answer": material.task.emotions[answer]}
@@ -67,15 +71,16 @@ def train_random_forest(material, seed, min_samples_leaf, **_):
     return predict, {}
 
 
-def train_ef_lstm(material, seed, units, learning_rate, epochs, patience):
-    """EF-LSTM: its output at an utterance is that for the context up to there, so a dialog is one pass.
+def train_lstm(material, seed, units, learning_rate, epochs, patience, directions=1):
+    """An LSTM over dialogs: its output at an utterance is that for the context up to there, so a dialog is one pass.
 
-    A batch is some dialogs, zero-padded at the end, where no earlier output sees it; padding has weight 0.
+    A batch is some dialogs, zero-padded at the end, where no earlier output sees it; padding has weight 0. With two
+    `directions` an utterance sees all of its dialog.
     """
     keras.utils.set_random_seed(seed)
-    network = ef_lstm(units, len(material.task.emotions), material.activation)
+    network = lstm(units, len(material.task.emotions), material.activation, material.vectors.shape[1], directions)
     task, learned = material.task, np.zeros(len(material.task.corpus), "float32")
-    learned[task.train] = 1
+    learned[task.train if material.ties != "left-out" else untied(task, task.train)] = 1
     training = [rows for rows in task.dialogs.values() if learned[rows].any()]
 
     def steps(order):
@@ -141,10 +146,10 @@ TRAINERS = {
     "majority": train_majority,
     "svm": train_svm,
     "random_forest": train_random_forest,
-    "ef_lstm": train_ef_lstm,
+    "ef_lstm": train_lstm,
     "bc_lstm": train_bc_lstm,
     "tfn": train_tfn,
-}
+} | {peer: functools.partial(train_lstm, directions=one["directions"]) for peer, one in CONTENT["plain_peers"].items()}
 
 
 def fit_network(material, network, steps, predict, seed, learning_rate, epochs, patience):
@@ -168,10 +173,11 @@ def fit_network(material, network, steps, predict, seed, learning_rate, epochs, 
     network.compile(keras.optimizers.Adam(learning_rate), loss, jit_compile=False)
     best = {"epochs": 0, "best_epoch": 0, "best_dev_loss": float("inf")}
     weights = network.get_weights()
+    dev = material.task.dev if material.ties != "left-out" else untied(material.task, material.task.dev)
     for epoch in range(1, epochs + 1):
         for inputs, targets, sample_weight in steps(np.random.default_rng([seed, epoch])):
             network.train_on_batch(inputs, targets, sample_weight=sample_weight)
-        dev_loss = float(LOSSES[material.loss](material.targets[material.task.dev], predict(material.task.dev)))
+        dev_loss = float(LOSSES[material.loss](material.targets[dev], predict(dev)))
         if not np.isfinite(dev_loss):
             raise InputError(f"the dev loss is no number in epoch {epoch} at learning rate {learning_rate}")
         if dev_loss < best["best_dev_loss"]:
@@ -192,14 +198,21 @@ def pad(rows, length=None):
     return padded
 
 
-def ef_lstm(units, num_emotions=len(EMOTIONS), activation=None):
-    """EF-LSTM (early fusion): one LSTM of `units` over the vectors of a dialog, and Dense C at each utterance.
+def lstm(units, num_emotions=len(EMOTIONS), activation=None, width=2 * VECTOR_DIM, directions=1):
+    """One LSTM of `units` over the vectors of a dialog, both modalities side by side, and Dense C at each utterance.
+
+    On the branches' vectors, `width` 400, it is EF-LSTM (early fusion).
 
     Returns:
-        A model of (B, H, 400) giving (B, H, C): at row h the shares after utterances 0..h.
+        A model of (B, H, width) giving (B, H, C): at row h the shares after utterances 0..h; with two `directions`,
+        each of `units`, after all rows. Rows of zeros are then padding and are skipped.
     """
-    vectors = keras.Input((None, 2 * VECTOR_DIM), name="vectors")
-    states = keras.layers.LSTM(units, return_sequences=True, name="ef_lstm")(vectors)
+    vectors = keras.Input((None, width), name="vectors")
+    layer = keras.layers.LSTM(units, return_sequences=True, name="lstm")
+    if directions == 1:
+        states = layer(vectors)
+    else:
+        states = keras.layers.Bidirectional(layer, name="lstm")(keras.layers.Masking()(vectors))
     return keras.Model(vectors, keras.layers.Dense(num_emotions, activation, name="emotions")(states))
 
 

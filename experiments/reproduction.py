@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from data.task import Task
-from experiments.catalogue import EXPERIMENTS, GRIDS, SYSTEMS, Experiment
+from experiments.catalogue import EXPERIMENTS, GRIDS, PLAIN_GRIDS, SYSTEMS, Experiment
 from experiments.pages import WRITERS
 from experiments.programs import Program, do_all, going_on
 from experiments.rates import chosen_rates, lines_at
@@ -102,8 +102,7 @@ class Reproduction:
             runs = self.planned(experiment)
             finish(runs)
             extras = experiment.extras
-            if "peers" in extras:
-                do(self.tuning())
+            do(self.tuning())
             if "costs" in extras and self.costs() is None:
                 options = (runs[0].folder, "--corpus", self.place.corpus, "--out", self.place.out / "costs.json")
                 do([Program("costs (Table 4)", self.place.log("costs"), ("-m", "experiments.costs"), options)])
@@ -113,8 +112,9 @@ class Reproduction:
 
     def tuning(self):
         """Programs that tune and score the peers on the vectors of each full run, as far as that is not done."""
-        out, epochs = self.place.out / "baselines", self.peer_epochs()
-        options = ("--corpus", self.place.corpus, "--out", out, *(("--epochs", epochs) if epochs else ()))
+        out, epochs, names = self.place.out / "baselines", self.peer_epochs(), self.peer_names()
+        options = ("--corpus", self.place.corpus, "--out", out, "--systems", *names)
+        options += ("--epochs", epochs) if epochs else ()
         return [
             Program(
                 f"baselines seed {seed}",
@@ -123,8 +123,13 @@ class Reproduction:
                 (self.place.out / f"full-seed{seed}", "--seeds", seed, *options),
             )
             for seed in self.seeds
-            if not all(self.peer_is_done(peer, seed) for peer in GRIDS)
+            if not all(self.peer_is_done(peer, seed) for peer in self.peer_names())
         ]
+
+    def peer_names(self):
+        """The peers that the experiment needs."""
+        extras = self.experiment.extras
+        return [*(GRIDS if "peers" in extras else ()), *(PLAIN_GRIDS if "plain-peers" in extras else ())]
 
     def peer_epochs(self):
         """The peers' --epochs, or None."""
@@ -132,7 +137,7 @@ class Reproduction:
 
     def peers(self):
         """{peer: [result folder per seed]} of those that are done."""
-        done = {peer: [seed for seed in self.seeds if self.peer_is_done(peer, seed)] for peer in GRIDS}
+        done = {peer: [seed for seed in self.seeds if self.peer_is_done(peer, seed)] for peer in self.peer_names()}
         folder = self.place.out / "baselines"
         return {peer: [folder / f"{peer}-seed{seed}" for seed in seeds] for peer, seeds in done.items() if seeds}
 
@@ -169,7 +174,7 @@ class Reproduction:
     def write_tables(self, experiment, runs):
         """Writes the tables that have all of their runs; gives their names, and says which have not."""
         folders = {name: [run.folder for run in runs if run.system == name] for name in experiment.systems}
-        costs, peers = self.costs(), self.peers() if "peers" in experiment.extras else {}
+        costs, peers = self.costs(), self.peers()
         rates = read_json(self.rates_path()) if self.rates else None
         results, written = Results(folders, self.place.content, costs, peers, rates), []
         for name in experiment.tables:

@@ -3,32 +3,36 @@
 Letters of the shapes: N utterances, C emotions.
 """
 
+import collections
 import functools
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from checkpoint import load_checkpoint
+from data.corpus import read_corpus
 from data.labels import categorical_targets, is_tie
 from data.scaling import Scaler
 from data.task import Task
-from experiments.catalogue import GRIDS, PEERS
+from experiments.catalogue import CONTENT, GRIDS, PEERS, PLAIN_GRIDS
 from experiments.peers import BC_LSTM_WINDOW, TRAINERS
 from scoring.evaluation import task_of
 from scoring.metrics import confusion_matrix, scores
 from scoring.results import score, write_predictions
-from storage.files import InputError, made_folder, read_json, write_json
-from storage.runs import Run
+from storage.files import InputError, made_folder, read_json, sha256, write_json
+from storage.runs import Run, read_run
+from systems.causal.inputs import LARGEST_FEATURE, Words
 from training import backend
 
 
 @dataclass(frozen=True)
 class Material:
-    """What all peers share: the `data.task.Task`, and (N, 400) `vectors` standardised on the training utterances.
+    """What all peers share: the `data.task.Task`, and (N, F) `vectors` standardised on the training utterances.
 
-    Acoustic columns come first. `ties` is as of the command line; `run` gave the vectors.
+    Acoustic columns come first; of a run's branches they are 400. `ties` is as of the command line, or of plain_peers
+    in experiments.toml; `run` gave the vectors, or says which words and sound they are of.
     """
 
     task: Task
@@ -38,20 +42,20 @@ class Material:
 
     @functools.cached_property
     def targets(self):
-        """(N, C) what networks learn: vote shares, or one-hot with ties as 'other'."""
-        if self.ties == "ours":
+        """(N, C) what networks learn: vote shares, or one-hot with ties as 'other', which may be left out."""
+        if self.ties in ("ours", "shares"):
             return self.task.shares
         emotions = self.task.emotions
         return categorical_targets(self.task.shares, emotions.index("other") if "other" in emotions else 0)
 
     @property
     def loss(self):
-        """Cross-entropy with softmax for one-hot targets, else mean squared error with a linear output."""
-        return "cross_entropy" if self.ties == "other" else "mse"
+        """Mean squared error with a linear output, as the paper regresses, for "ours"; else cross-entropy, softmax."""
+        return "mse" if self.ties == "ours" else "cross_entropy"
 
     @property
     def activation(self):
-        return "softmax" if self.ties == "other" else None
+        return None if self.ties == "ours" else "softmax"
 
 
 def baselines(run, corpus=None, out=None, systems=tuple(GRIDS), seeds=None, ties="other", epochs=50, patience=5):
@@ -61,7 +65,7 @@ def baselines(run, corpus=None, out=None, systems=tuple(GRIDS), seeds=None, ties
         run: folder of a run with finished text and audio branches.
         corpus: corpus file; None for the one of the run.
         out: folder for the results; None for RUN/baselines.
-        systems: names in GRIDS.
+        systems: names in GRIDS or PLAIN_GRIDS.
         seeds: None for the run's.
         ties: "other" or "ours", see `--ties`.
         epochs, patience: of the networks.
@@ -73,14 +77,17 @@ def baselines(run, corpus=None, out=None, systems=tuple(GRIDS), seeds=None, ties
         InputError: no such branches, corpus and run do not fit, or a result folder holds something else.
     """
     backend.make_deterministic()
-    material = material_of(run, corpus, ties)
+    plain = [system for system in systems if system in PLAIN_GRIDS]
+    material = material_of(run, corpus, ties) if len(plain) < len(systems) else None
+    plain_one = plain_material(run, corpus) if plain else None
     out = made_folder(out or Path(run) / "baselines")
     lines = [f"{'system':<16} seed  dev accuracy  test accuracy  weighted F1      UA  chosen"]
-    for seed in seeds or [material.run.settings.seed]:
+    for seed in seeds or [(material or plain_one).run.settings.seed]:
         for system in systems:
             folder = made_folder(out / f"{system}-seed{seed}")
-            own = identity(material, system, seed, epochs, patience)
-            results = finished(folder, own) or tune(material, own, folder, epochs, patience)
+            one = replace(plain_one, ties=CONTENT["plain_peers"][system]["ties"]) if system in plain else material
+            own = identity(one, system, seed, epochs, patience)
+            results = finished(folder, own) or tune(one, own, folder, epochs, patience)
             chosen = results["protocol"]["chosen"]
             numbers = [chosen["dev_accuracy"], results["accuracy_9"], results["weighted_f1_9"]]
             numbers.append(results["unweighted_accuracy_9"])
@@ -102,22 +109,43 @@ def material_of(run_folder, corpus_path, ties):
     return Material(task, scaler.transform(vectors), ties, recogniser.run)
 
 
+def plain_material(run_folder, corpus_path):
+    """Mean GloVe vectors and acoustic columns, of the corpus and the GloVe file of a run."""
+    run = read_run(run_folder)
+    path = Path(corpus_path or run.corpus.path)
+    task = Task.of(read_corpus(path), run.settings)
+    if task.corpus.sha256 != run.corpus.sha256:
+        raise InputError(f"{path}: is not the corpus file that {run_folder} was trained on")
+    if not run.glove or not task.corpus.audio_names:
+        raise InputError(f"{run_folder}: was trained without GloVe or without sound, which these peers read")
+    if sha256(run.glove.path) != run.glove.sha256:
+        raise InputError(f"{run.glove.path}: is not the GloVe file that {run_folder} was trained with")
+    corpus, training = task.corpus, task.split["train"]
+    text = Words.fit(corpus.transcript[training], run.glove.path).rows(corpus.transcript)[0]
+    audio = Scaler.fit(corpus.audio[training], corpus.audio_names).transform(corpus.audio)
+    audio = np.clip(audio, -LARGEST_FEATURE, LARGEST_FEATURE)
+    return Material(task, np.concatenate([audio, text], axis=1), "shares", run)
+
+
 def identity(material, system, seed, epochs, patience):
     """What decides a result; stands in its protocol."""
     weights = {name: digest for name, digest in material.run.files.items() if name in _BRANCHES}
-    own = {"epochs": epochs, "patience": patience} if system in ("ef_lstm", "bc_lstm", "tfn") else {}
+    if system in PLAIN_GRIDS:
+        weights = {}
+    own = {"epochs": epochs, "patience": patience} if "learning_rate" in _ALL_GRIDS[system][0] else {}
     return {
         "system": system,
         "seed": seed,
         "ties": material.ties,
         "corpus_sha256": material.task.corpus.sha256,
         "branches_sha256": weights,
-        "grid": GRIDS[system],
+        "grid": _ALL_GRIDS[system],
         **own,
         **({"window": BC_LSTM_WINDOW} if system == "bc_lstm" else {}),
     }
 
 
+_ALL_GRIDS = collections.ChainMap(GRIDS, PLAIN_GRIDS)
 _BRANCHES = ("text.weights.h5", "audio.weights.h5")
 
 
@@ -141,7 +169,7 @@ def tune(material, own, folder, epochs, patience):
     task, system, seed = material.task, own["system"], own["seed"]
     points, best = [], None
     began = time.perf_counter()
-    for point in GRIDS[system]:
+    for point in _ALL_GRIDS[system]:
         predict, details = TRAINERS[system](material, seed, epochs=epochs, patience=patience, **point)
         matrix = confusion_matrix(task.shares[task.dev], predict(task.dev))
         accuracy = scores(matrix, task.emotions, without=("other",))["accuracy"]

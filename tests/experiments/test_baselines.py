@@ -1,6 +1,7 @@
 """The paper's peers: what they may see, how ties are trained, how dev chooses, and their rows in Table 1."""
 
 import csv
+import functools
 import json
 
 import keras
@@ -13,13 +14,14 @@ from data.corpus import read_corpus
 from data.labels import is_tie
 from data.task import Task
 from experiments.baselines import parse_arguments
-from experiments.catalogue import EXPERIMENTS, GRIDS, PEERS
+from experiments.catalogue import EXPERIMENTS, GRIDS, PEERS, PLAIN_GRIDS
 from experiments.pages import PUBLISHED, peers_page
-from experiments.peers import BC_LSTM_WINDOW, TRAINERS, ef_lstm, labelled, pad, tfn
+from experiments.peers import BC_LSTM_WINDOW, TRAINERS, labelled, lstm, pad, tfn, untied
 from experiments.results import Results
-from experiments.tuning import Material, baselines, material_of
+from experiments.tuning import Material, baselines, material_of, plain_material
 from settings import Settings
-from storage.files import InputError
+from storage.files import InputError, sha256
+from storage.runs import read_run
 
 POINTS = {
     "svm": {"C": 10.0},
@@ -66,8 +68,90 @@ def test_each_learns_and_none_sees_what_comes_after(system, tmp_path):
         np.testing.assert_allclose(predict(rows)[BC_LSTM_WINDOW:], before[BC_LSTM_WINDOW:], atol=1e-6)
 
 
+@pytest.mark.parametrize("directions", [1, 2])
+def test_an_lstm_of_both_directions_sees_what_comes_after(directions):
+    """And padding changes nothing: neither what it reads, nor where a dialog ends."""
+    network = lstm(6, 4, "softmax", 9, directions)
+    vectors = np.random.default_rng(0).normal(size=(7, 9)).astype("float32")
+    alone = network.predict_on_batch(vectors[None])[0]
+    np.testing.assert_allclose(network.predict_on_batch(pad([vectors], length=16))[0][:7], alone, atol=1e-6)
+    vectors[5] += 1
+    changed = np.abs(network.predict_on_batch(vectors[None])[0] - alone).max(axis=1) > 1e-6
+    assert changed.tolist() == [directions == 2] * 5 + [True, True]
+
+
+def test_inputs_that_no_training_has_touched(tmp_path, monkeypatch):
+    """Words and sound standardised on the training session; a run without branches will do; ties are left out."""
+    corpus, glove = fabricated_corpus(tmp_path / "corpus.h5"), tmp_path / "glove.txt"
+    glove.write_text(f"word {' '.join(['0.5'] * 200)}\n")
+    run = write_untrained_run(tmp_path / "run", corpus, modality="text")
+    with pytest.raises(InputError, match="run: was trained without GloVe or without sound"):
+        plain_material(run, corpus)
+    content = json.loads((run / "run.json").read_text())
+    content["glove"] = {"path": str(glove), "sha256": sha256(glove)}
+    (run / "run.json").write_text(json.dumps(content))
+    material = plain_material(run, corpus)
+    task, sound = material.task, read_corpus(corpus).audio
+    scaled = (sound - sound[task.train].mean(axis=0)) / sound[task.train].std(axis=0)
+    np.testing.assert_allclose(material.vectors[:, :2], np.clip(scaled, -6, 6), atol=1e-5)
+    assert material.vectors.shape == (len(task.corpus), 202)
+    seen = []
+
+    def fake(material, seed, **point):
+        seen.append((material.ties, material.loss, material.targets))
+        return lambda rows: task.shares[rows], {}
+
+    for peer in PLAIN_GRIDS:
+        monkeypatch.setitem(TRAINERS, peer, fake)
+    printed = baselines(run, corpus, tmp_path / "out", list(PLAIN_GRIDS), seeds=[2])
+    assert [ties for ties, *_ in seen[::4]] == ["left-out", "shares"] * 2 and {loss for _, loss, _ in seen} == {
+        "cross_entropy"
+    }
+    np.testing.assert_array_equal(seen[4][2], task.shares)
+    tied = is_tie(task.shares)
+    assert untied(task, task.train).tolist() == [row for row in task.train if not tied[row]]
+    assert (seen[0][2].argmax(axis=1)[~tied] == task.shares[~tied].argmax(axis=1)).all()
+    assert printed.count("1.0000") >= 4
+    glove.write_text(f"word {' '.join(['0.4'] * 200)}\n")
+    with pytest.raises(InputError, match="glove.txt: is not the GloVe file that .*run was trained with"):
+        plain_material(run, corpus)
+
+
+def test_left_out_ties_teach_nothing(tmp_path):
+    """Utterances without a majority get other vectors: training is the same, bit for bit."""
+    material, answers = easy_material(tmp_path / "corpus.h5", "left-out"), []
+    tied = material.task.train[::5]
+    material.task.shares[tied] = 0.1
+    for targets in (0, 3):
+        material.targets[tied] = np.eye(10)[targets]
+        train = functools.partial(TRAINERS["lstm_labels"], material, 0, units=4, learning_rate=0.01)
+        answers.append(train(epochs=2, patience=2)[0](material.task.test))
+    np.testing.assert_array_equal(*answers)
+
+
+def test_peers_on_plain_inputs_are_a_table(branches, tmp_path, monkeypatch):
+    corpus = branches.parent / "corpus.h5"
+    fabricate(planned("plain-peers", corpus, tmp_path), corpus)
+    work = work_of("plain-peers", corpus, tmp_path)
+    given = parse_arguments([str(argument) for argument in work.tuning()[1].arguments])
+    assert given.run == tmp_path / "full-seed1" and given.systems == list(PLAIN_GRIDS)
+    material = easy_material(tmp_path / "easy.h5")
+    monkeypatch.setattr("experiments.tuning.plain_material", lambda run, path: Material(
+        Task.of(read_corpus(corpus), Settings()), material.vectors, "shares", read_run(run)))  # fmt: skip
+    for peer in PLAIN_GRIDS:
+        trainer = lambda material, seed, **_: (lambda rows: material.task.shares[rows], {})  # noqa: E731
+        monkeypatch.setitem(TRAINERS, peer, trainer)
+    for seed in SEEDS:
+        baselines(tmp_path / f"full-seed{seed}", corpus, tmp_path / "baselines", list(PLAIN_GRIDS), [seed])
+    assert not work.tuning()
+    assert work.write_tables(work.experiment, work.planned(work.experiment)) == ["plain-peers"]
+    page = (tmp_path / "plain-peers.md").read_text()
+    assert "| LSTM of both directions, vote shares | 2 | \u2013 / **100.0**" in page.replace("–", "\u2013")
+    assert "LSTM, one emotion: grid units 100, 300; learning_rate 0.001, 0.0003; chosen per seed" in page
+
+
 def test_ef_lstm_reads_prefixes():
-    network = ef_lstm(7, 4)
+    network = lstm(7, 4)
     vectors = np.random.default_rng(0).normal(size=(9, 400)).astype("float32")
     whole = network.predict_on_batch(pad([vectors], length=16))[0]
     for length in (1, 4, 9):

@@ -25,7 +25,11 @@ def test_verdicts_by_hand(tmp_path):
     holds = found["Regression of the vote shares beats one emotion for each utterance (Table 1)"]
     assert holds == ["51.6 against 47.3", "+2.00 [+1.00, +3.00], 5 seeds", "–", "holds"]
     accuracy = found["Accuracy of the whole network (Table 3)"]
-    assert accuracy[1:] == ["50.00 [48.00, 51.00], 2 seeds", "52.25 [51.00, 53.00], one seed", "does not hold: ours is below"]
+    assert accuracy[1:] == [
+        "50.00 [48.00, 51.00], 2 seeds",
+        "52.25 [51.00, 53.00], one seed",
+        "does not hold: ours is below",
+    ]
 
 
 def test_recorded_verdicts_are_those_of_the_recorded_tables():
