@@ -29,7 +29,9 @@ class _Remembering:
             return None
 
     def write(self, content):
-        self._tried(self.file.write, content)
+        left = memoryview(content).cast("B")
+        while len(left) and not self.error:  # a write may take a part
+            left = left[self._tried(self.file.write, left) or 0 :]
         return len(content)
 
     def truncate(self, size):
