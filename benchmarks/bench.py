@@ -129,14 +129,14 @@ def _by_workers(found):
 def _per_size(key):
     def shown(found):
         sizes = [(int(num), one) for num, one in found.items() if num.isdigit()]
-        return "; ".join(f"{num:,}: {one[key] * 10_000 / num:.1f} s" for num, one in sizes)
+        return ", ".join(f"{one[key] * 10_000 / num:.1f} s (of {num:,})" for num, one in sizes)
 
     return shown
 
 
 def _most_memory(found):
     num, one = max((int(num), one) for num, one in found.items() if num.isdigit())
-    return f"{num:,}: {max(one['write_memory_mib'], one['use_memory_mib']) / 1024:.1f} GiB"
+    return f"{max(one['write_memory_mib'], one['use_memory_mib']) / 1024:.1f} GiB (of {num:,})"
 
 
 _TRAINED = "`train.py`, one epoch of each network, 6,552 columns, start-up included"
