@@ -86,7 +86,6 @@ def made_up(num):
 
 def write(path, num):
     """Seconds to write the corpus file."""
-
     corpus = made_up(num)
     began = time.perf_counter()
     write_corpus(path, corpus)
@@ -95,7 +94,6 @@ def write(path, num):
 
 def use(path, num):
     """Seconds to read the corpus file, to fit the scales, of an epoch, and of a prediction of all utterances."""
-
     system, found, times = system_of("causal"), {}, [time.perf_counter()]
 
     def took(name):

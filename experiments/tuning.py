@@ -129,9 +129,8 @@ def plain_material(run_folder, corpus_path):
 
 def identity(material, system, seed, epochs, patience):
     """What decides a result; stands in its protocol."""
-    weights = {name: digest for name, digest in material.run.files.items() if name in _BRANCHES}
-    if system in PLAIN_GRIDS:
-        weights = {}
+    read = () if system in PLAIN_GRIDS else _BRANCHES
+    weights = {name: digest for name, digest in material.run.files.items() if name in read}
     own = {"epochs": epochs, "patience": patience} if "learning_rate" in _ALL_GRIDS[system][0] else {}
     return {
         "system": system,

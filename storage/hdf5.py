@@ -13,7 +13,7 @@ LARGEST_RATIO = 1100
 
 
 class _Remembering:
-    """A file to write that keeps its first error for `raised`: HDF5 itself would end the process on a full disk."""
+    """A file to write that keeps its first error, `error`, to itself: HDF5 would end the process on a full disk."""
 
     def __init__(self, file):
         self.file, self.error = file, None

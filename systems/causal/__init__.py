@@ -8,6 +8,7 @@ Letters of the shape comments: N utterances, C emotions.
 """
 
 import functools
+import types
 from dataclasses import dataclass
 
 import numpy as np
@@ -151,11 +152,12 @@ class Inputs:
             arrays["text"] = word_rows(utterances.transcript, getattr(utterances, "text", None))
         return arrays
 
-    def word_rows(self, transcripts, vectors):
-        """(N, D) of the words that training had."""
-        rows = [self.words.rows(transcripts)[0]] if self.words else []
+    def word_rows(self, transcripts, vectors, further=types.MappingProxyType({})):
+        """(N, D) of the texts, from the encoder's (N, T) where it is read; `further` words as of `Words.rows`."""
+        rows = [self.words.rows(transcripts, further)[0]] if self.words else []
         rows += [self.encoded.rows(vectors, transcripts)] if self.encoded else []
-        return with_counts(rows, transcripts)
+        vectors = np.concatenate(rows, axis=1)
+        return np.concatenate([vectors, word_counts(transcripts, vectors)], axis=1)
 
 
 def words_of(settings):
@@ -163,12 +165,6 @@ def words_of(settings):
     if settings.modality == "audio":
         return ()
     return ("glove", "encoder") if settings.words == "both" else (settings.words,)
-
-
-def with_counts(rows, transcripts):
-    """(N, D + 1) of all vectors of words, a list of (N, ...), and `inputs.word_counts`."""
-    vectors = np.concatenate(rows, axis=1)
-    return np.concatenate([vectors, word_counts(transcripts, vectors)], axis=1)
 
 
 def seen_dialogs(dialogs, context):
@@ -339,26 +335,24 @@ class DialogRecogniser(Recogniser):
             transcripts: N texts.
             vectors: (N, T) of the encoder; None to compute them.
         """
-        rows = []
-        if self.read.words:
-            rows.append(self._glove_rows(transcripts)[0])
-        if self.read.encoded:
-            vectors = self.text_encoder.encode(list(transcripts)) if vectors is None else vectors
-            rows.append(self.read.encoded.rows(vectors, transcripts))
-        return with_counts(rows, transcripts)
+        if self.read.encoded and vectors is None:
+            vectors = self.text_encoder.encode(list(transcripts))
+        return self.read.word_rows(transcripts, vectors, self._further_words(transcripts))
 
     def known_words(self, transcripts):
         if self.read.encoded:  # reads any word, by its pieces
             return np.array([1.0 if tokenize(transcript) else np.nan for transcript in transcripts])
-        return self._glove_rows(transcripts)[1] if self.read.words else super().known_words(transcripts)
+        if not self.read.words:
+            return super().known_words(transcripts)
+        return self.read.words.rows(transcripts, self._further_words(transcripts))[1]
 
-    def _glove_rows(self, transcripts):
-        """`inputs.Words.rows`; a word that the run does not know is looked for in its GloVe file once."""
-        if self.sources.glove:
+    def _further_words(self, transcripts):
+        """`Words.rows`' further words: one that the run does not know is looked for in its GloVe file once."""
+        if self.sources.glove and self.read.words:
             spoken = {word for line in transcripts for word in tokenize(line)}
             if asked := spoken - self.read.words.known.keys() - self._further.keys():
                 self._further |= dict.fromkeys(asked) | known_vectors(asked, self.sources.glove)
-        return self.read.words.rows(transcripts, {word: one for word, one in self._further.items() if one is not None})
+        return {word: one for word, one in self._further.items() if one is not None}
 
     def predict(self, utterances, dialogs, places):
         context = self.run.settings.context
