@@ -16,7 +16,7 @@ demo: .venv/ready  ## the emotions of a made-up conversation
 	$(BIN)/python predict.py --demo
 
 test: .venv/ready-dev lint  ## linters and test suite
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
 stress: .venv/ready-dev  ## random kills and thousands of fuzz cases; says what it compared
 	$(BIN)/python -m pytest -s -m "stress or fuzz" --hypothesis-profile stress --hypothesis-show-statistics

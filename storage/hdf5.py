@@ -13,7 +13,7 @@ LARGEST_RATIO = 1100
 
 
 class _Remembering:
-    """A file to write that keeps its first error, `error`, to itself: HDF5 would end the process on a full disk."""
+    """A file to write that keeps its first error, `error`, to itself: HDF5 cannot bear one, a full disk or Ctrl-C."""
 
     def __init__(self, file):
         self.file, self.error = file, None
@@ -24,7 +24,7 @@ class _Remembering:
     def _tried(self, function, *arguments):
         try:
             return function(*arguments)
-        except OSError as error:
+        except BaseException as error:
             self.error = self.error or error
             return None
 
@@ -62,10 +62,16 @@ def atomic_hdf5(path):
     with atomic_path(path) as temporary, open(temporary, "w+b", buffering=0) as opened:
         content = _Remembering(opened)
         access.set_fileobj_driver(h5py.h5fd.fileobj_driver, content)
-        with h5py.File(h5py.h5f.create(b"content", h5py.h5f.ACC_TRUNC, creation, access)) as file:
-            yield file
-        if content.error:
-            raise content.error
+        try:
+            with h5py.File(h5py.h5f.create(b"content", h5py.h5f.ACC_TRUNC, creation, access)) as file:
+                yield file
+            if content.error:
+                raise content.error
+        finally:
+            # An error holds the frames that hold this list. What HDF5 itself frees later, while it writes another file
+            # or Python ends, ends the process.
+            content.error = None
+            access.close()
 
 
 @contextlib.contextmanager

@@ -21,10 +21,10 @@ from storage.files import InputError
 class Recipe:
     """How one network is trained.
 
-    `epochs` at most, fewer when `patience` epochs have passed without a lower dev loss (0: never). `loss` is a key of
-    `scoring.metrics.LOSSES`. `seed` is that of the data order. With a `weight_decay` the optimizer is AdamW, else
-    Adam; `clipnorm` limits each gradient's norm. `averaging` is the decay per step of a running mean of the weights,
-    which is what is scored and kept; None: none.
+    `epochs` at most, fewer when `patience` epochs after the first `settling` ones have passed without a lower dev loss
+    (0: never). `loss` is a key of `scoring.metrics.LOSSES`. `seed` is that of the data order. With a `weight_decay`
+    the optimizer is AdamW, else Adam; `clipnorm` limits each gradient's norm. `averaging` is the decay per step of a
+    running mean of the weights, which is what is scored and kept; None: none.
     """
 
     epochs: int
@@ -36,6 +36,7 @@ class Recipe:
     weight_decay: float | None = None
     clipnorm: float | None = None
     averaging: float | None = None
+    settling: int = 0
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,7 @@ def fit(stage, network, data, task, folder, earlier_rows, stop, kept_epochs=None
     progress = state.load()
     folder.check_there()
     board, bar = TensorBoard(folder.path / "tensorboard" / stage.name, progress.epoch), Bar(stage.name, recipe.epochs)
-    while progress.epoch < recipe.epochs and not out_of_patience(progress, recipe.patience):
+    while progress.epoch < recipe.epochs and not out_of_patience(progress, recipe):
         began = time.perf_counter()
         batches = data.cut(len(data.names), recipe.batch_size, np.random.default_rng([recipe.seed, progress.epoch]))
         bar.epoch(progress, len(batches))
@@ -123,9 +123,9 @@ def averaged_weights(network, recipe):
         weight.assign(value)
 
 
-def out_of_patience(progress, patience):
-    """Whether `patience` epochs have passed since the best one; never with patience 0."""
-    return bool(patience) and progress.epoch - progress.best_epoch >= patience
+def out_of_patience(progress, recipe):
+    """Whether `patience` epochs have passed since the best one, or since training settled; never with patience 0."""
+    return bool(recipe.patience) and progress.epoch - max(progress.best_epoch, recipe.settling) >= recipe.patience
 
 
 def gone_wrong(what, names, progress, state, folder):

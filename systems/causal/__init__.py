@@ -36,7 +36,8 @@ from systems.causal.inputs import (
 from systems.causal.network import causal_network, dialog_rows, predict_dialogs
 from systems.causal.stream import DialogStream
 
-WEIGHT_DECAY, CLIPNORM, AVERAGING = 1e-2, 1.0, 0.98
+# From sound alone the dev loss rises in the first epochs, until it falls below all before: patience waits for that.
+WEIGHT_DECAY, CLIPNORM, AVERAGING, SETTLING = 1e-2, 1.0, 0.98, 20
 _NO_SOURCES = WordSources()
 
 
@@ -70,7 +71,7 @@ class Members(System):
         return tuple(
             Stage(
                 f"member-{number}",
-                Recipe(*chosen, seed, WEIGHT_DECAY, CLIPNORM, AVERAGING),
+                Recipe(*chosen, seed, WEIGHT_DECAY, CLIPNORM, AVERAGING, SETTLING),
                 seed,
                 decided_by,
                 len(seeds) == 1,

@@ -4,6 +4,9 @@ import os
 import re
 import resource
 import subprocess
+import sys
+from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -14,14 +17,6 @@ from tiny_release import write_tiny_release
 from data.corpus import write_corpus
 from storage.files import InputError, sha256, write_csv, write_json, write_text
 from storage.weights import save_arrays
-
-
-@pytest.fixture
-def full_disk():
-    """A function after which no file of this process can grow beyond so many bytes."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.fixture
@@ -45,15 +40,41 @@ WRITERS = {
 }
 
 
-@pytest.mark.parametrize("kind", WRITERS)
-def test_a_full_disk_leaves_the_old_file(tmp_path, full_disk, kind):
-    path = tmp_path / "file"
-    path.write_bytes(b"old")
-    full_disk(1000)
-    with pytest.raises(InputError, match="cannot be written") as caught:
-        WRITERS[kind](path, 16_000)
-    assert str(caught.value).startswith(str(path)) and "\n" not in str(caught.value)
-    assert path.read_bytes() == b"old" and os.listdir(tmp_path) == ["file"]
+def write_on_full_disk(folder):
+    """Tries each writer where no file can grow beyond 1,000 bytes. Its process writes nothing else."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+    for kind, write in WRITERS.items():
+        path = Path(folder, kind)
+        path.write_bytes(b"old")
+        try:
+            write(path, 16_000)
+        except InputError as error:
+            print(error)
+
+
+def test_a_full_disk_leaves_the_old_files(tmp_path):
+    """The program then ends by itself: HDF5 once freed at its end what Python had freed before, and crashed."""
+    code = "import sys; folder, *sys.path = sys.argv[1:]; import test_files; test_files.write_on_full_disk(folder)"
+    done = run_script("-c", code, tmp_path, *sys.path)
+    assert (done.returncode, done.stderr) == (0, "")
+    said = [f"{tmp_path / kind}: cannot be written (File too large); the file is as it was before" for kind in WRITERS]
+    assert done.stdout.splitlines() == said
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == dict.fromkeys(WRITERS, b"old")
+
+
+def test_ctrl_c_while_hdf5_writes_leaves_the_old_file(tmp_path, monkeypatch):
+    def interrupted(*arguments, **options):
+        file = mock.MagicMock(wraps=open(*arguments, **options))  # noqa: SIM115 (the writer closes it)
+        file.__enter__.return_value = file
+        file.__exit__.return_value = False
+        file.write.side_effect = KeyboardInterrupt
+        return file
+
+    (tmp_path / "file").write_bytes(b"old")
+    monkeypatch.setattr("storage.hdf5.open", interrupted, raising=False)
+    with pytest.raises(KeyboardInterrupt):
+        write_corpus(tmp_path / "file", small_corpus())
+    assert (tmp_path / "file").read_bytes() == b"old" and os.listdir(tmp_path) == ["file"]
 
 
 @pytest.mark.parametrize("kept", [0, 100_000, 150_000, 200_000, 250_000])
