@@ -20,6 +20,9 @@ from row_layers import RowAveragePooling, RowBatchNormalization, RowMaxPooling
 from storage.files import InputError
 from storage.hdf5 import open_hdf5, plain_dataset, plain_item
 
+if keras.backend.backend() == "tensorflow":
+    import tensorflow
+
 VECTOR_DIM = 200  # an utterance's textual and acoustic vector
 CONTEXT_LENGTH = 167  # utterances of IEMOCAP's longest dialog
 VARIANTS = ("released", "paper")
@@ -176,18 +179,31 @@ def _dense_tanh(inputs, units):
     return keras.layers.Activation("tanh", name=f"tanh_{units}")(hidden)
 
 
+def predict_batch(network, batch):
+    """`network.predict_on_batch(batch)`, which TensorFlow traces once for batches of any size: seconds each time."""
+    if keras.backend.backend() == "tensorflow" and network.predict_function is None:
+        inputs = keras.tree.map_structure(
+            lambda tensor: tensorflow.TensorSpec(tensor.shape, tensor.dtype), network.input
+        )
+        traced = tensorflow.function(
+            lambda batch: network(batch, training=False), input_signature=[inputs], autograph=False
+        )
+        network.predict_function = lambda data: traced(data[0][0])  # what `predict_on_batch` calls
+    return network.predict_on_batch(batch)
+
+
 def predict_tokens(model, ids, batch_size=256):
     """A text branch's, or its vector model's, output for (N, T) token ids: (N, ...) float32; see `token_rows`."""
     outputs = np.zeros((len(ids), model.output_shape[-1]), "float32")
     for chosen in length_batches((ids != PADDING_ID).sum(axis=1), batch_size):
-        outputs[chosen] = model.predict_on_batch(token_rows(ids[chosen]))
+        outputs[chosen] = predict_batch(model, token_rows(ids[chosen]))
     return outputs
 
 
 def predict_features(model, features, batch_size=1024):
     """An audio branch's, or its vector model's, output for (N, A) standardised features: (N, ...) float32."""
     starts = range(0, len(features), batch_size)
-    outputs = [model.predict_on_batch({"features": features[start : start + batch_size]}) for start in starts]
+    outputs = [predict_batch(model, {"features": features[start : start + batch_size]}) for start in starts]
     return np.concatenate(outputs) if outputs else np.zeros((0, model.output_shape[-1]), "float32")
 
 
@@ -210,7 +226,7 @@ def predict_contexts(network, audio, text, batch_size=64):
     predictions = np.zeros((len(lengths), network.output_shape[-1]), "float32")
     for chosen in length_batches(lengths, batch_size):
         rows = context_rows([audio[i] for i in chosen], [text[i] for i in chosen], network.context_length)
-        predictions[chosen] = network.predict_on_batch(rows)
+        predictions[chosen] = predict_batch(network, rows)
     return predictions
 
 

@@ -16,6 +16,7 @@ from sklearn.svm import SVC
 from data.contexts import dialog_contexts, shuffled_batches, side_by_side
 from data.labels import EMOTIONS, is_tie
 from experiments.catalogue import CONTENT
+from model import predict_batch
 from scoring.metrics import LOSSES
 from storage.files import InputError
 
@@ -96,7 +97,7 @@ def train_lstm(material, seed, units, learning_rate, epochs, patience, direction
         found = np.zeros_like(material.targets)
         for name in dict.fromkeys(task.corpus.dialog_id[rows]):
             dialog = task.dialogs[str(name)]
-            answer = network.predict_on_batch(side_by_side(material.vectors, [dialog]))[0]
+            answer = predict_batch(network, side_by_side(material.vectors, [dialog]))[0]
             found[dialog] = answer[: dialog.stop - dialog.start]
         return found[rows]
 
@@ -137,7 +138,7 @@ def train_on_utterances(material, network, batch, seed, learning_rate, epochs, p
 
     def predict(rows):
         parts = [rows[start : start + 256] for start in range(0, len(rows), 256)]
-        return np.concatenate([network.predict_on_batch(batch(part)) for part in parts])
+        return np.concatenate([predict_batch(network, batch(part)) for part in parts])
 
     return predict, fit_network(material, network, steps, predict, seed, learning_rate, epochs, patience)
 

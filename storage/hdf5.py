@@ -42,7 +42,8 @@ class _Remembering:
         self._tried(self.file.flush)
 
     def readinto(self, buffer):
-        self._tried(self.file.readinto, buffer)
+        read = self._tried(self.file.readinto, buffer) or 0
+        memoryview(buffer).cast("B")[read:] = bytes(len(buffer) - read)  # what could not be written
         return len(buffer)
 
 
@@ -63,8 +64,12 @@ def atomic_hdf5(path):
         content = _Remembering(opened)
         access.set_fileobj_driver(h5py.h5fd.fileobj_driver, content)
         try:
-            with h5py.File(h5py.h5f.create(b"content", h5py.h5f.ACC_TRUNC, creation, access)) as file:
-                yield file
+            try:
+                with h5py.File(h5py.h5f.create(b"content", h5py.h5f.ACC_TRUNC, creation, access)) as file:
+                    yield file
+            except Exception:
+                if not content.error:  # else HDF5 stumbled over what an error that it was not told of has left
+                    raise
             if content.error:
                 raise content.error
         finally:

@@ -13,6 +13,7 @@ from keras import ops
 
 from attention import MutualCorrelationAttention, attend
 from data.contexts import length_batches, side_by_side
+from model import predict_batch
 
 MODALITIES = ("audio", "text")
 WIDTH = 200
@@ -169,7 +170,7 @@ def predict_dialogs(network, arrays, dialogs, batch_rows=1024):
     most = max(1, min(batch_rows // longest, _MOST_SCORES // longest**2))
     for chosen in length_batches(lengths, most):
         slices = [dialogs[i] for i in chosen]
-        batch = network.predict_on_batch(dialog_rows(arrays, slices))  # (B, H, C)
+        batch = predict_batch(network, dialog_rows(arrays, slices))  # (B, H, C)
         for rows, answer in zip(slices, batch, strict=True):
             predictions[rows] = answer[: rows.stop - rows.start]
     return predictions

@@ -1,12 +1,12 @@
 """Writing: a full disk, a read-only folder and a missing permission leave the old file, no rest and one error."""
 
+import io
 import os
 import re
 import resource
 import subprocess
 import sys
 from pathlib import Path
-from unittest import mock
 
 import numpy as np
 import pytest
@@ -63,15 +63,12 @@ def test_a_full_disk_leaves_the_old_files(tmp_path):
 
 
 def test_ctrl_c_while_hdf5_writes_leaves_the_old_file(tmp_path, monkeypatch):
-    def interrupted(*arguments, **options):
-        file = mock.MagicMock(wraps=open(*arguments, **options))  # noqa: SIM115 (the writer closes it)
-        file.__enter__.return_value = file
-        file.__exit__.return_value = False
-        file.write.side_effect = KeyboardInterrupt
-        return file
+    class Interrupted(io.FileIO):
+        def write(self, content):
+            raise KeyboardInterrupt
 
     (tmp_path / "file").write_bytes(b"old")
-    monkeypatch.setattr("storage.hdf5.open", interrupted, raising=False)
+    monkeypatch.setattr("storage.hdf5.open", lambda path, *_, **__: Interrupted(path, "w+"), raising=False)
     with pytest.raises(KeyboardInterrupt):
         write_corpus(tmp_path / "file", small_corpus())
     assert (tmp_path / "file").read_bytes() == b"old" and os.listdir(tmp_path) == ["file"]
