@@ -36,7 +36,7 @@ from systems.causal.inputs import (
 from systems.causal.network import causal_network, dialog_rows, predict_dialogs
 from systems.causal.stream import DialogStream
 
-# From sound alone the dev loss rises in the first epochs, until it falls below all before: patience waits for that.
+# From sound alone the dev loss rises in the first epochs before it falls again: patience waits for that.
 WEIGHT_DECAY, CLIPNORM, AVERAGING, SETTLING = 1e-2, 1.0, 0.98, 20
 _NO_SOURCES = WordSources()
 
