@@ -19,9 +19,7 @@ from data.text import PADDING_ID
 from row_layers import RowAveragePooling, RowBatchNormalization, RowMaxPooling
 from storage.files import InputError
 from storage.hdf5 import open_hdf5, plain_dataset, plain_item
-
-if keras.backend.backend() == "tensorflow":
-    import tensorflow
+from tracing import predict_batch
 
 VECTOR_DIM = 200  # an utterance's textual and acoustic vector
 CONTEXT_LENGTH = 167  # utterances of IEMOCAP's longest dialog
@@ -179,19 +177,6 @@ def _dense_tanh(inputs, units):
     return keras.layers.Activation("tanh", name=f"tanh_{units}")(hidden)
 
 
-def predict_batch(network, batch):
-    """`network.predict_on_batch(batch)`, which TensorFlow traces once for batches of any size: seconds each time."""
-    if keras.backend.backend() == "tensorflow" and network.predict_function is None:
-        inputs = keras.tree.map_structure(
-            lambda tensor: tensorflow.TensorSpec(tensor.shape, tensor.dtype), network.input
-        )
-        traced = tensorflow.function(
-            lambda batch: network(batch, training=False), input_signature=[inputs], autograph=False
-        )
-        network.predict_function = lambda data: traced(data[0][0])  # what `predict_on_batch` calls
-    return network.predict_on_batch(batch)
-
-
 def predict_tokens(model, ids, batch_size=256):
     """A text branch's, or its vector model's, output for (N, T) token ids: (N, ...) float32; see `token_rows`."""
     outputs = np.zeros((len(ids), model.output_shape[-1]), "float32")
@@ -282,9 +267,8 @@ def load_released_weights(network, path):
                     f"{variable.path.split('/')[0]}: {variable.dtype} {tuple(variable.shape)}"
                 )
         arrays = [dataset[()] for dataset in datasets]
-    for (variable, _), array in zip(expected, arrays, strict=True):
-        variable.assign(array)
     for (variable, name), array in zip(expected, arrays, strict=True):
+        variable.assign(array)
         if not np.array_equal(np.asarray(variable), array):
             raise InputError(f"{path}: {name} of {variable.path} is not in the network as it is in the file")
 

@@ -16,9 +16,9 @@ from sklearn.svm import SVC
 from data.contexts import dialog_contexts, shuffled_batches, side_by_side
 from data.labels import EMOTIONS, is_tie
 from experiments.catalogue import CONTENT
-from model import predict_batch
 from scoring.metrics import LOSSES
 from storage.files import InputError
+from tracing import predict_batch
 
 VECTOR_DIM = 200  # per modality
 BC_LSTM_UNITS = 300  # per direction, as Poria et al. 2017; the paper gives no size

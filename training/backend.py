@@ -1,4 +1,4 @@
-"""The framework under Keras: what makes runs repeatable, how steps are traced, what they run on."""
+"""The framework under Keras: what makes runs repeatable, what they run on."""
 
 import contextlib
 import os
@@ -26,24 +26,6 @@ def make_deterministic():
         tensorflow.config.experimental.enable_op_determinism()
     elif keras.backend.backend() == "torch":
         torch.use_deterministic_algorithms(True)
-
-
-def trace_once(network):
-    """Lets TensorFlow trace a compiled network's training step once for batches of any size.
-
-    By itself it traces the first size, then those that vary, then the odd last batch: seconds each time.
-    """
-    if keras.backend.backend() != "tensorflow":
-        return
-    inputs = keras.tree.map_structure(lambda tensor: tensorflow.TensorSpec(tensor.shape, tensor.dtype), network.input)
-    targets = tensorflow.TensorSpec(network.output_shape, "float32")
-
-    @tensorflow.function(input_signature=[inputs, targets], autograph=False)
-    def step(batch, wanted):
-        return network.train_step((batch, wanted))
-
-    # What `train_on_batch` calls, with an iterator over one (inputs, targets, no weights).
-    network.train_function = lambda data: step(*next(data)[:2])
 
 
 def describe_device():

@@ -14,7 +14,7 @@ from scoring.metrics import LOSSES, confusion_matrix, scores
 from storage.files import InputError, write_csv
 from storage.runs import epoch_weights
 from storage.weights import save_weights
-from training.backend import trace_once
+from tracing import trace_once
 from training.progress import HISTORY_HEADER, Bar, TensorBoard
 from training.state import StageState
 

@@ -13,7 +13,7 @@ from keras import ops
 
 from attention import MutualCorrelationAttention, attend
 from data.contexts import length_batches, side_by_side
-from model import predict_batch
+from tracing import predict_batch
 
 MODALITIES = ("audio", "text")
 WIDTH = 200
