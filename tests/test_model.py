@@ -191,6 +191,7 @@ def test_other_backends_agree(backend, real_dialogs, tmp_path):
     """
     if importlib.util.find_spec(backend) is None:
         pytest.skip(f"{backend} is not installed")
+    keras.utils.set_random_seed(0)  # else the weights, and the last digits of the loss, depend on the tests before
     audio, text = random_contexts([1, 5, LENGTH])
     network = with_random_statistics(fusion_network(context_length=LENGTH))
     targets = np.random.default_rng(1).dirichlet(np.ones(10), 3).astype("float32")
@@ -211,7 +212,7 @@ def test_other_backends_agree(backend, real_dialogs, tmp_path):
     np.testing.assert_allclose(found["predictions"], predict_contexts(network, audio, text), atol=1e-5)
     network.compile("adam", "mse", jit_compile=False)
     loss = network.train_on_batch(context_rows(audio, text, LENGTH), targets)
-    np.testing.assert_allclose(found["loss"], loss, rtol=5e-5)
+    np.testing.assert_allclose(found["loss"], loss, rtol=1e-5)
     rows = {"audio": audio[-1], "text": text[-1], "speaker": given["speaker"]}
     answers = predict_dialogs(causal, rows, [slice(0, LENGTH)])
     np.testing.assert_allclose(found["answers"], answers, atol=1e-5)
