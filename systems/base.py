@@ -55,6 +55,11 @@ class Stage:
     decided_by: tuple = ()
     answers: bool = False
 
+    @property
+    def is_like_others(self):
+        """Whether it is a member: one recipe for all, so a run can train more of them beside those taken over."""
+        return "epochs" in self.decided_by
+
 
 @dataclass(frozen=True)
 class StageData:

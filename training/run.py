@@ -95,10 +95,8 @@ def begin_run(path, settings, corpus_path, glove=None, branches=None, keep_epoch
     work, task, run = _prepared(system, settings, corpus_path, glove)
     if branches:
         run.branches = str(Path(branches).resolve())
-        check_branches(run, stages)
-        for stage in stages:
-            if stage.decided_by:  # fits, before anything is written
-                load_weights(work.network(stage), Path(branches) / f"{stage.name}.weights.h5")
+        for stage in check_branches(run, stages):  # fits, before anything is written
+            load_weights(work.network(stage), Path(branches) / f"{stage.name}.weights.h5")
     made_folder(path)
     with locked(path) as folder:
         refuse_existing(path)  # again: another train.py may have begun
@@ -223,7 +221,7 @@ def _train_stages(folder, run, stages, work, task, stop):
     for name, content in work.files().items():
         (save_arrays if name.endswith(".h5") else write_json)(path / name, content)
         run.files[name] = sha256(path / name)
-    rows = read_history(path, run)
+    rows, given = read_history(path, run), check_branches(run, stages)
     for stage in stages:
         keras.utils.set_random_seed(stage.seed)
         network = work.network(stage)
@@ -232,7 +230,7 @@ def _train_stages(folder, run, stages, work, task, stop):
             check_files(path, run, [weights.name])
             load_weights(network, weights)
         else:
-            if run.branches and stage.decided_by:
+            if stage in given:
                 source = Path(run.branches)
                 load_weights(network, source / weights.name)
                 summary = {**read_run(source).stages[stage.name].model_dump(), "taken_from": run.branches}
@@ -254,16 +252,22 @@ def _train_stages(folder, run, stages, work, task, stop):
 def check_branches(run, stages):
     """Refuses --branches that are not there, or were not made from the same data in the same way.
 
+    Returns:
+        The stages that this run lacks yet and takes over. Members that the other run was never to have are trained.
+
     Raises:
         InputError: says what is missing or differs.
     """
-    wanted = [stage for stage in stages if stage.decided_by and stage.name not in run.stages]
     if not run.branches:
-        return
-    if not any(stage.decided_by for stage in stages):
+        return []
+    could = [stage for stage in stages if stage.decided_by]
+    if not could:
         raise InputError(f"--branches: --variant {run.settings.variant} has no branch that another run could give")
     source = Path(run.branches)
     other = read_run(source)
+    planned = {stage.name for stage in system_of(other.settings.variant).stages(other.settings)}
+    given = [stage for stage in could if stage.name in planned or not stage.is_like_others] or could
+    wanted = [stage for stage in given if stage.name not in run.stages]
     for stage in wanted:
         if stage.name not in other.stages:
             raise InputError(f"--branches {source}: has no finished network {stage.name}")
@@ -276,3 +280,4 @@ def check_branches(run, stages):
         if (other.glove and other.glove.sha256) != (run.glove and run.glove.sha256):
             raise InputError(f"--branches {source}: was trained with another GloVe file")
     check_files(source, other, [f"{stage.name}.weights.h5" for stage in wanted])
+    return wanted

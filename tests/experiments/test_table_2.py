@@ -49,6 +49,8 @@ def test_meld_is_our_system_on_all_emotions(text_only, tmp_path):
     }
     with pytest.raises(InputError, match="no word vectors of glove: give --glove FILE$"):
         planned("meld", text_only, tmp_path, "--seeds", "3")
+    with pytest.raises(InputError, match="no word vectors of encoder: add them with 'python -m data.prepare encode'"):
+        planned("meld-encoded", text_only, tmp_path, "--seeds", "3", "--glove", str(words))
     with pytest.raises(InputError, match="meld needs MELD, with its own split; make it"):
         planned("meld", fabricated_corpus(tmp_path / "other.h5"), tmp_path)
 

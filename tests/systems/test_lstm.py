@@ -8,6 +8,7 @@ from checkpoint import load_checkpoint
 from data.corpus import read_corpus
 from settings import Settings
 from storage.files import InputError
+from storage.runs import read_run, write_run
 from systems import system_of
 from systems.causal.network import predict_dialogs
 from systems.lstm import lstm_network
@@ -35,10 +36,18 @@ def test_members_come_from_a_run_that_differs_in_their_number_alone(tmp_path):
     begin_run(tmp_path / "one", Settings(**SMALL, members=1), corpus, branches=tmp_path / "two")
     weights = "member-1.weights.h5"
     assert (tmp_path / "one" / weights).read_bytes() == (tmp_path / "two" / weights).read_bytes()
+    begin_run(tmp_path / "three", Settings(**SMALL, members=3), corpus, branches=tmp_path / "one")
+    begin_run(tmp_path / "alone", Settings(**SMALL, members=3), corpus)
+    for number in (1, 2, 3):  # taken over or trained beside: the same bytes
+        weights = f"member-{number}.weights.h5"
+        assert (tmp_path / "three" / weights).read_bytes() == (tmp_path / "alone" / weights).read_bytes()
     with pytest.raises(InputError, match="was trained with seed 0, this run has 1"):
         begin_run(tmp_path / "no", Settings(**SMALL, members=1, seed=1), corpus, branches=tmp_path / "two")
-    with pytest.raises(InputError, match="has no finished network member-3"):
-        begin_run(tmp_path / "no", Settings(**SMALL, members=3), corpus, branches=tmp_path / "two")
+    run = read_run(tmp_path / "alone")
+    del run.stages["member-2"]
+    write_run(tmp_path / "alone", run)
+    with pytest.raises(InputError, match="has no finished network member-2"):
+        begin_run(tmp_path / "no", Settings(**SMALL, members=3), corpus, branches=tmp_path / "alone")
     with pytest.raises(InputError, match="the network that answers is taken over"):
         begin_run(tmp_path / "no", Settings(**SMALL, members=1), corpus, branches=tmp_path / "two", keep_epochs=True)
     assert not (tmp_path / "no").exists()
