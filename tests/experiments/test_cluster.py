@@ -61,7 +61,7 @@ def parent_of_training(folder):
 
 def test_a_killed_worker_and_ctrl_c_change_nothing(tmp_path):
     corpus = fabricated_corpus(tmp_path / "corpus.h5")
-    system = System("text", ("--modality", "text", "--batch-size", "2", "--epochs", "14"), None, ())
+    system = System("audio", ("--modality", "audio", "--batch-size", "2", "--epochs", "14"), None, ())
     run = Place(tmp_path / "out", corpus, None).run(system, 0, scored=False)
     run.log.parent.mkdir(parents=True)
     (tmp_path / "runs").write_bytes(pickle.dumps([run]))
@@ -79,13 +79,13 @@ def test_a_killed_worker_and_ctrl_c_change_nothing(tmp_path):
         process.send_signal(signal.SIGINT)
         assert process.wait(300) == 130 and "stopped, nothing is lost" in process.stderr.read()
         assert run.log.read_text().count("stopped, nothing is lost") == 2
-    assert list(run.folder.glob("text.state-*.h5")) and not run.trained()
+    assert list(run.folder.glob("audio.state-*.h5")) and not run.trained()
 
     assert run.log.read_text().count("$ train.py") == 2, "begun once, gone on with once"
     resume_run(run.folder)
     assert run.trained()
     begin_run(tmp_path / "whole", run.settings, corpus)
-    for name in ("history.csv", "text.weights.h5", "vocabulary.json"):
+    for name in ("history.csv", "audio.weights.h5", "scaler.json"):
         assert (run.folder / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
     assert read_run(run.folder).files == read_run(tmp_path / "whole").files
 
