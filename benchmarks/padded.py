@@ -4,7 +4,6 @@ Their weights stand in the order of those of `model.py`, so `set_weights(network
 """
 
 import keras
-import numpy as np
 
 from attention import MutualCorrelationAttention, SubViewAttention
 
@@ -34,14 +33,6 @@ def padded_text(num_words, num_tokens=50):
     for _ in range(2):
         rows = _normalised(SubViewAttention(10, 20)(rows))
     return keras.Model(tokens, keras.layers.Dense(10)(keras.layers.GlobalMaxPooling1D()(rows)))
-
-
-def zero_padded(contexts, length):
-    """B arrays (h, F), zeros after the shorter ones: (B, length, F) float32."""
-    padded = np.zeros((len(contexts), length, contexts[0].shape[1]), "float32")
-    for row, context in zip(padded, contexts, strict=True):
-        row[: len(context)] = context
-    return padded
 
 
 def _normalised(rows):

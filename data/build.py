@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from data.audio import feature_config
-from data.corpus import Corpus, read_corpus, write_corpus
+from data.corpus import NUMBERS, TEXT, Corpus, read_corpus, write_corpus
 from data.encoders import AudioEncoder, TextEncoder
 from data.extraction import extract_files
 from data.fidelity import fidelity_table, find_numbers
@@ -254,37 +254,23 @@ def _write(out, corpus, options):
 
 
 def corpus_of(source, utterances, feature_set, audio_names, audio):
-    """The corpus of a source.
+    """The `data.corpus.Corpus` of a `data.utterance.Source`.
 
     Args:
-        source: `data.utterance.Source`.
         utterances: N of its utterances.
         feature_set: its audio, as of `Options.audio`.
         audio_names: its A column names.
         audio: N vectors (A,).
-
-    Returns:
-        A `data.corpus.Corpus`.
     """
-
-    def column(field, dtype):
-        return np.array([getattr(utterance, field) for utterance in utterances], dtype)
-
+    dtypes = dict.fromkeys(TEXT, object) | {name: dtype for name, dtype in NUMBERS.items() if name != "audio"}
+    if utterances[0].split is not None:
+        dtypes["split"] = object
     return Corpus(
         name=source.name,
         emotions=tuple(source.emotions),
         audio_feature_set=str(feature_set),
         audio_encoder=getattr(feature_set, "identity", None),
         audio_names=tuple(audio_names),
-        utterance_id=column("utterance_id", object),
-        dialog_id=column("dialog_id", object),
-        speaker=column("speaker", object),
-        transcript=column("transcript", object),
-        session=column("session", "int8"),
-        start_s=column("start_s", "float64"),
-        end_s=column("end_s", "float64"),
-        votes_external=column("votes_external", "int16"),
-        votes_self=column("votes_self", "int16"),
         audio=np.array(audio, "float32").reshape(len(utterances), len(audio_names)),
-        split=column("split", object) if utterances[0].split is not None else None,
+        **{name: np.array([getattr(one, name) for one in utterances], dtype) for name, dtype in dtypes.items()},
     )

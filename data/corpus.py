@@ -22,8 +22,8 @@ from storage.hdf5 import LARGEST_RATIO, atomic_hdf5, open_hdf5, plain_dataset
 from storage.runs import EncoderFiles
 
 FORMAT, FORMAT_VERSION = "mcaf-corpus", 1
-_TEXT = ("utterance_id", "dialog_id", "speaker", "transcript")
-_NUMBERS = {
+TEXT = ("utterance_id", "dialog_id", "speaker", "transcript")
+NUMBERS = {
     "session": "int8",
     "start_s": "float64",
     "end_s": "float64",
@@ -111,9 +111,9 @@ def write_corpus(path, corpus):
         file.attrs["emotions"] = list(corpus.emotions)
         file.attrs["audio_feature_set"] = corpus.audio_feature_set
         text = h5py.string_dtype("utf-8")
-        for name in _TEXT + (("split",) if corpus.split is not None else ()):
+        for name in TEXT + (("split",) if corpus.split is not None else ()):
             file.create_dataset(name, data=[str(value) for value in getattr(corpus, name)], dtype=text)
-        for name, dtype in (_NUMBERS | (_VECTORS if corpus.text is not None else {})).items():
+        for name, dtype in (NUMBERS | (_VECTORS if corpus.text is not None else {})).items():
             _write_numbers(file, name, getattr(corpus, name), dtype)
         for name in ("start_s", "end_s"):
             file[name].attrs["unit"] = "s"
@@ -151,9 +151,9 @@ def read_corpus(path):
     with open_hdf5(path, "make one with 'python -m data.prepare'") as file:
         _check_header(path, file)
         split = ("split",) if "split" in file else ()
-        numbers = _NUMBERS | (_VECTORS if "text" in file else {})
-        _check_layout(path, file, _TEXT + split, numbers)
-        arrays = {name: _read_text(path, file, name) for name in _TEXT + split}
+        numbers = NUMBERS | (_VECTORS if "text" in file else {})
+        _check_layout(path, file, TEXT + split, numbers)
+        arrays = {name: _read_text(path, file, name) for name in TEXT + split}
         arrays |= {name: _read_numbers(path, file[name], name, dtype) for name, dtype in numbers.items()}
         corpus = Corpus(
             name=_text_attribute(path, file, "corpus"),

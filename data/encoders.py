@@ -9,18 +9,17 @@ import hashlib
 import json
 import math
 import os
-import sys
 from dataclasses import dataclass
 
 import numpy as np
 from pydantic import ValidationError
-from tqdm import tqdm
 
 from data.audio import SAMPLE_RATE_HZ
 from data.pretrained import LONGEST_TEXT, fingerprint, folders, loaded, name_of, one_line
 from data.rows import Rows, joined
+from data.workers import progress_bar
 from settings import said_of
-from storage.files import InputError
+from storage.files import InputError, named
 from storage.runs import EncoderFiles
 
 _BATCH_TOKENS = 4096  # of texts encoded together, padding included
@@ -146,15 +145,8 @@ class TextEncoder(_Encoder):
                 rows = Rows(lambda chosen: _read_kept(cache, chosen, width), places, width)
             else:
                 rows = np.empty((len(different), width), "float32")
-            bar = tqdm(
-                desc=self.identity.name,
-                total=len(different),
-                initial=batches[num_kept - 1].stop if num_kept else 0,
-                unit=" texts",
-                disable=not progress,
-                mininterval=0.1 if sys.stderr.isatty() else 10,  # as in data.extraction
-            )
-            stack.enter_context(bar)
+            done = batches[num_kept - 1].stop if num_kept else 0
+            bar = stack.enter_context(progress_bar(self.identity.name, len(different), "texts", progress, done))
             for batch in batches[num_kept:]:
                 vectors = self._encode(different[batch])
                 bad = ~np.isfinite(vectors).all(axis=1)
@@ -163,7 +155,7 @@ class TextEncoder(_Encoder):
                         f"{self.folder}: the vectors of {bad.sum()} texts are not finite; its weights are damaged"
                     )
                 if cache:
-                    with _writing(cache):
+                    with named(cache, "cannot be written", "; the texts finished so far are kept"):
                         file.write(vectors)
                 else:
                     rows[batch] = vectors
@@ -283,7 +275,7 @@ def _kept_batches(path, owner, batches, width):
         (the file, open for the next batch; the number of batches in it).
     """
     head = hashlib.sha256(owner.encode()).hexdigest().encode() + b"\n"
-    with _writing(path):
+    with named(path, "cannot be written", "; the texts finished so far are kept"):
         file = open(path, "a+b", buffering=0)  # noqa: SIM115 (the caller closes it)
         file.seek(0)
         if file.read(_HEAD_BYTES) != head:
@@ -304,11 +296,3 @@ def _read_kept(path, places, width):
             return np.fromfile(file, "float32", width * (rows.stop - rows.start)).reshape(-1, width)
 
         return joined(read, places, width)
-
-
-@contextlib.contextmanager
-def _writing(path):
-    try:
-        yield
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror}); the texts finished so far are kept") from error

@@ -10,19 +10,17 @@ import contextlib
 import hashlib
 import json
 import signal
-import sys
 import threading
 from dataclasses import dataclass
 from pathlib import Path
 
 import joblib
 import numpy as np
-from tqdm import tqdm
 
 from data.audio import config_hash, extract, feature_config, feature_names
 from data.sound import ffmpeg_version, needs_ffmpeg, opened
-from data.workers import parallel
-from storage.files import InputError, sha256
+from data.workers import parallel, progress_bar
+from storage.files import InputError, named, sha256
 
 ONE_AT_A_TIME = threading.Lock()  # openSMILE, where a Dask worker has several threads
 
@@ -72,14 +70,8 @@ def extract_files(sounds, feature_set, cache, emo_large_conf=None, jobs=None, pr
             results |= {sound: done[key] for sound, key in keys.items() if key in done}
             if pending := [sound for sound in pending if sound not in results]:
                 tasks.append(joblib.delayed(_extract_file)(path, pending, feature_set, config, settings))
-        bar = tqdm(
-            desc=str(feature_set),
-            total=sum(map(len, of_file.values())),
-            initial=len(results),
-            unit=" utterances",
-            disable=not progress,
-            mininterval=0.1 if sys.stderr.isatty() else 10,  # a log file needs fewer lines than a terminal
-        )
+        total = sum(map(len, of_file.values()))
+        bar = progress_bar(str(feature_set), total, "utterances", progress, done=len(results))
         with bar, _open_cache(cache) as file:
             for found in run(tasks):
                 for sound, key, result in found:
@@ -141,11 +133,9 @@ def _keys(path, sounds, settings):
 
 def _open_cache(path):
     """The cache file, open for appending at the start of a line."""
-    try:
+    with named(path, "cannot be written"):
         file = open(path, "ab", buffering=0)  # noqa: SIM115 (the caller closes it, and nothing is left to fail then)
         file.write(b"\n")  # ends a line that a kill cut short
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror})") from error
     return file
 
 
@@ -153,12 +143,8 @@ def _append(file, path, key, result):
     """Adds one finished utterance, at once, so that only a power cut can lose it."""
     packed = base64.b64encode(result.features.astype("<f4").tobytes()).decode("ascii")
     line = json.dumps({"key": key, "note": result.note, "file_s": result.file_s, "features": packed})
-    try:
+    with named(path, "cannot be written", "; the utterances finished so far are kept"):
         file.write(line.encode("ascii") + b"\n")
-    except OSError as error:
-        raise InputError(
-            f"{path}: cannot be written ({error.strerror}); the utterances finished so far are kept"
-        ) from error
 
 
 def _read_cache(path, num_features):
@@ -166,10 +152,8 @@ def _read_cache(path, num_features):
     done = {}
     if not Path(path).exists():
         return done
-    try:
+    with named(path):
         lines = Path(path).read_bytes().split(b"\n")
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
     for line in lines:
         try:
             entry = json.loads(line)

@@ -11,7 +11,7 @@ import math
 import re
 from pathlib import Path
 
-from storage.files import InputError
+from storage.files import InputError, named
 
 _BYTE_ORDER_MARKS = {  # the longer first: UTF-32's begins with UTF-16's
     codecs.BOM_UTF8: "utf-8",
@@ -64,10 +64,8 @@ def read_bytes(path):
     Raises:
         InputError: the file cannot be read, or is not in the encoding that its byte-order mark says.
     """
-    try:
+    with named(path):
         content = Path(path).read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
     for mark, encoding in _BYTE_ORDER_MARKS.items():
         if content.startswith(mark):
             content = content[len(mark) :]

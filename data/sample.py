@@ -11,6 +11,7 @@ paper relies on:
 The same seed gives the same bytes.
 """
 
+import tomllib
 import wave
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,46 +21,13 @@ from scipy.signal import lfilter
 
 from data.audio import SAMPLE_RATE_HZ
 from data.iemocap import EMOTION_OF_TAG, SESSIONS
-from storage.files import InputError
+from storage.files import InputError, named
 
 NAME = "miniature (made up)"
 
-# Emotion: (subject of the words, arousal of the voice).
-_CUES = {
-    "neutral": ("everyday", "middle"),
-    "exciting": ("joy", "high"),
-    "sadness": ("everyday", "low"),
-    "frustration": ("trouble", "middle"),
-    "happiness": ("joy", "middle"),
-    "angry": ("trouble", "high"),
-}
+_CONTENT = tomllib.loads((Path(__file__).parent / "sample.toml").read_text(encoding="utf-8"))
+_CUES, _SUBJECTS, VOICES = _CONTENT["cues"], _CONTENT["subjects"], _CONTENT["voices"]
 _MAIN = tuple(_CUES)
-_RARE = ("other", "surprised", "disgust", "fear")
-# Dialogs of each session and the emotion that prevails in each, before they are dealt out.
-_DIALOGS = (
-    "F_impro01",
-    "F_impro02",
-    "F_impro03",
-    "F_script01_1",
-    "F_script01_2",
-    "M_impro01",
-    "M_impro05a",
-    "M_impro05b",
-    "M_script01_1",
-    "M_script01_1b",
-)
-_PREVAILING = (
-    "neutral",
-    "neutral",
-    "frustration",
-    "frustration",
-    "angry",
-    "angry",
-    "sadness",
-    "sadness",
-    "exciting",
-    "happiness",
-)
 _SHORTEST_DIALOG, _LONGEST_DIALOG = 7, 12  # utterances
 _PERSISTENCE = 0.94  # chance that an utterance has its dialog's prevailing emotion
 _EMPTY_WORDS = 0.12  # chance that the words say nothing of the subject
@@ -68,80 +36,9 @@ _FAINT_VOICE = 0.12  # chance that the voice does not show the arousal
 _DIVISIVE = 0.30  # chance that each rater hears another emotion; this makes most of the ties
 _AGREEMENT, _SECOND_TAG, _SELF_REPORT = 0.85, 0.06, 0.25  # chances per rater, else
 
-_OPENINGS = ("", "", "well", "you know", "so", "listen", "i mean")
-_SUBJECTS = {
-    "trouble": (
-        "they lost my letter again",
-        "the machine is broken and nobody will fix it",
-        "you never listen to me",
-        "this is the wrong form",
-        "i waited in that line for nothing",
-        "it is not fair",
-        "stop telling me what to do",
-        "you always forget the money",
-        "i cannot stand this mess",
-        "nobody here does the job right",
-    ),
-    "joy": (
-        "we won the big game",
-        "they said yes to our wedding",
-        "i love this wonderful house",
-        "the baby is so beautiful",
-        "we are going to the beach with friends",
-        "my sister got the prize",
-        "what a lovely surprise party",
-        "i passed with the best marks",
-        "that song makes me smile",
-        "i am so glad that you are here",
-    ),
-    "everyday": (
-        "the bus leaves at nine",
-        "he lived on the corner for years",
-        "i put the box on the table",
-        "there was rain in the morning",
-        "we used to walk by the river",
-        "the shop is closed today",
-        "she kept the keys in a drawer",
-        "i have been at home since monday",
-        "the old road goes past the school",
-        "he read the paper every evening",
-    ),
-    "neutral": ("that is fine with me", "it is just normal"),
-    "exciting": ("i am so excited", "this is amazing news"),
-    "sadness": ("i miss him so much", "i feel so alone"),
-    "frustration": ("i am tired of trying", "it never works for me"),
-    "happiness": ("i feel happy today", "life is good"),
-    "angry": ("i hate you", "get out of my face"),
-    "nothing": (
-        "okay",
-        "yes i see",
-        "let me think about it",
-        "what did you say",
-        "maybe",
-        "all right then",
-        "i do not know",
-    ),
-}
-_ENDINGS = ("", "", "", "right", "really", "after all")
-
-# Voice per arousal: pitch as a factor of the speaker's, its movement, level in dB, syllables per second, brightness.
-VOICES = {
-    "high": {"pitch": 1.45, "movement": 0.22, "level_db": -9, "syllables_hz": 5.5, "brightness": 0.75},
-    "middle": {"pitch": 1.05, "movement": 0.10, "level_db": -19, "syllables_hz": 4.0, "brightness": 0.86},
-    "low": {"pitch": 0.85, "movement": 0.03, "level_db": -29, "syllables_hz": 2.6, "brightness": 0.95},
-}
 _PITCH_HZ = {"F": 205, "M": 120}
-_VOWELS_HZ = ((730, 1090, 2440), (530, 1840, 2480), (390, 1990, 2550), (570, 840, 2410), (440, 1020, 2240))
 _BANDWIDTHS_HZ = (80, 110, 160)
 _TAG_OF_EMOTION = {emotion: tag for tag, emotion in EMOTION_OF_TAG.items()}
-_MAJORITY_CODE = {
-    "neutral": "neu",
-    "exciting": "exc",
-    "sadness": "sad",
-    "frustration": "fru",
-    "happiness": "hap",
-    "angry": "ang",
-}
 
 
 @dataclass(frozen=True)
@@ -172,10 +69,8 @@ def write_release(folder, seed=0):
     release = Path(folder) / "IEMOCAP_full_release"
     if release.exists():
         raise InputError(f"{release}: there already; give another folder for the made-up release")
-    try:
+    with named(release, "cannot be written"):
         _write_sessions(release, seed)
-    except OSError as error:
-        raise InputError(f"{release}: cannot be written ({error.strerror})") from error
     return release
 
 
@@ -184,8 +79,8 @@ def _write_sessions(release, seed):
     for session in SESSIONS:
         rng = np.random.default_rng([seed, session])
         pitch_hz = {gender: base * rng.uniform(0.9, 1.1) for gender, base in _PITCH_HZ.items()}
-        prevailing = rng.permutation(_PREVAILING)
-        for name, emotion in zip(_DIALOGS, prevailing, strict=True):
+        prevailing = rng.permutation(_CONTENT["prevailing"])
+        for name, emotion in zip(_CONTENT["dialogs"], prevailing, strict=True):
             dialog_id = f"Ses0{session}{name}"
             turns = _dialog(rng, dialog_id, str(emotion))
             _write_dialog(release / f"Session{session}", dialog_id, turns, rng, pitch_hz)
@@ -205,7 +100,8 @@ def _dialog(rng, dialog_id, prevailing):
         subject = "nothing" if rng.random() < _EMPTY_WORDS else subject
         arousal = "middle" if rng.random() < _FAINT_VOICE else arousal
         duration_s = round(rng.uniform(1.0, 2.0), 4)
-        words = " ".join(filter(None, (rng.choice(_OPENINGS), rng.choice(_SUBJECTS[subject]), rng.choice(_ENDINGS))))
+        lists = (_CONTENT["openings"], _SUBJECTS[subject], _CONTENT["endings"])
+        words = " ".join(filter(None, [rng.choice(one) for one in lists]))
         turns.append(
             _Turn(
                 utterance_id=f"{dialog_id}_{gender}{count[gender]:03d}",
@@ -239,7 +135,7 @@ def _heard(rng, emotion):
     """The emotion that one rater hears."""
     if rng.random() < _AGREEMENT:
         return emotion
-    return str(rng.choice(_RARE if rng.random() < 0.3 else [name for name in _MAIN if name != emotion]))
+    return str(rng.choice(_CONTENT["rare"] if rng.random() < 0.3 else [name for name in _MAIN if name != emotion]))
 
 
 def _tags(rng, first):
@@ -283,7 +179,7 @@ def _write_dialog(session_folder, dialog_id, turns, rng, pitch_hz):
 
 def _block(turn):
     """An EmoEvaluation block: header, categorical lines, attribute lines, empty line."""
-    code = _MAJORITY_CODE[turn.emotion]
+    code = turn.emotion[:3]  # IEMOCAP's own: neu, exc, sad, fru, hap, ang
     lines = [f"[{turn.start_s:.4f} - {turn.end_s:.4f}]\t{turn.utterance_id}\t{code}\t[2.5000, 2.5000, 2.5000]"]
     for rater, tags in turn.tags:
         lines.append(f"{rater}:\t{'; '.join(tags)};\t()" if tags else f"{rater}:\t;\t()")
@@ -318,9 +214,9 @@ def speak(rng, duration_s, pitch_hz, pitch, movement, level_db, syllables_hz, br
     pulses = np.diff(np.floor(cycles), prepend=0.0)
     source = lfilter([1 - brightness], [1, -brightness], pulses + 0.002 * rng.standard_normal(num_samples))
     syllable = np.floor(time_s * syllables_hz).astype(int)
-    vowels = rng.integers(len(_VOWELS_HZ), size=syllable[-1] + 1)
+    vowels = rng.integers(len(_CONTENT["vowels_hz"]), size=syllable[-1] + 1)
     voiced = np.zeros(num_samples)
-    for vowel, formants_hz in enumerate(_VOWELS_HZ):
+    for vowel, formants_hz in enumerate(_CONTENT["vowels_hz"]):
         here = vowels[syllable] == vowel
         voiced += here * _resonate(source * here, formants_hz)
     loudness = np.sin(np.pi * (time_s * syllables_hz % 1)) ** 0.7

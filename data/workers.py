@@ -8,10 +8,17 @@ import threading
 from pathlib import Path
 
 import joblib
+from tqdm import tqdm
 
 from storage.files import InputError
 
 _PATIENCE_S = 4  # until a scheduler that does not answer, or has no worker, is an error
+
+
+def progress_bar(what, total, unit, shown, done=0):
+    """A tqdm bar on standard error; a log file needs fewer lines than a terminal."""
+    seconds = 0.1 if sys.stderr.isatty() else 10
+    return tqdm(desc=what, total=total, initial=done, unit=f" {unit}", disable=not shown, mininterval=seconds)
 
 
 @contextlib.contextmanager

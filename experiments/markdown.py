@@ -4,7 +4,7 @@ from pathlib import Path
 
 import jinja2
 
-from storage.files import InputError, write_text
+from storage.files import InputError, named, write_text
 
 END = "<!-- end -->"  # of a table in a page that is otherwise written by hand
 _TEMPLATES = jinja2.Environment(
@@ -115,10 +115,8 @@ def around(path, begin):
     Raises:
         InputError: there is no such place, or no such file.
     """
-    try:
+    with named(path, advice="; it gets a table"):
         before, _, rest = path.read_text(encoding="utf-8").partition(begin)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); it gets a table") from error
     _, _, after = rest.partition(END)
     if not after:
         raise InputError(f"{path}: has no place for the table, between '{begin}' and '{END}'")

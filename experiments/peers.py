@@ -108,12 +108,10 @@ def train_bc_lstm(material, seed, units, learning_rate, epochs, patience):
     """BC-LSTM over the last BC_LSTM_WINDOW utterances of each context."""
     keras.utils.set_random_seed(seed)
     network = bc_lstm(len(material.task.emotions), material.activation, units)
-    half = VECTOR_DIM
 
     def batch(rows):
-        contexts = [rows[-BC_LSTM_WINDOW:] for rows in dialog_contexts(material.vectors, material.task.dialogs, rows)]
-        vectors = context_vectors([one[:, :half] for one in contexts], [one[:, half:] for one in contexts])
-        return {"vectors": pad(vectors["vectors"], length=BC_LSTM_WINDOW)}
+        contexts = dialog_contexts(material.vectors, material.task.dialogs, rows)
+        return {"vectors": pad([one[-BC_LSTM_WINDOW:] for one in contexts], BC_LSTM_WINDOW)}
 
     return train_on_utterances(material, network, batch, seed, learning_rate, epochs, patience)
 

@@ -2,7 +2,7 @@
 
     python -m experiments.pictures
 
-docs/network.svg and docs/causal.svg are drawings; docs/results.svg has the rows of `ROWS` that results/ has. A number
+docs/network.svg and docs/causal.svg are drawings; docs/results.svg has experiments.toml's rows of the plot. A number
 in a document names its source in a comment behind it, which no reader sees: `48.6<!-- table3 / T+A / accuracy / mean
 -->` is of results/table3.csv, `20.3<!-- benchmarks/results.json / fusion.epoch_s -->` of a JSON file; it gets as many
 digits after the point as it has. `.0373<!-- results/table3.md -->` must stand in that page. The same results give the
@@ -15,30 +15,13 @@ import math
 import re
 from pathlib import Path
 
+from experiments.catalogue import CONTENT
 from experiments.intervals import read_rows
 from experiments.markdown import rendered
 from storage.files import InputError, made_folder, read_json, read_text, write_text
 from surroundings import run_program
 
 HERE = Path(__file__).resolve().parents[1]
-# Rows of the plot: name, table, system there.
-ROWS = (
-    ("always the most frequent emotion", "table1", "majority class"),
-    ("random forest", "table1", "RF"),
-    ("SVM", "table1", "SVM"),
-    ("TFN", "table1", "TFN"),
-    ("EF-LSTM", "table1", "EF-LSTM"),
-    ("BC-LSTM", "table1", "BC-LSTM"),
-    ("audio branch", "table3", "A"),
-    ("text branch", "table3", "T"),
-    ("paper's network, no context", "table3", "T+A, no context"),
-    ("paper's network, no factor", "table3", "T+A, no MCAF"),
-    ("paper's network", "table3", "T+A"),
-    ("the same, rate chosen on dev", "rates", "T+A, learning rate 0.0003"),
-    ("our causal system", "causal", "causal"),
-    ("plain LSTM, inputs of the next", "encoded", "plain LSTM, same inputs"),
-    ("our causal system, encoder", "encoded", "GloVe and encoder"),
-)
 RATER = ("checkpoints/iemocap-causal/results.json", "agreement.rater_accuracy_9")
 # Class: fill, stroke. Blue and orange are told apart by the colour-blind too.
 LIGHT = {
@@ -300,7 +283,8 @@ def _head(drawing, steps, answer):
 
 def results():
     """Accuracy of each system that results/ has, with its interval, the paper's number and a human rater's."""
-    found = [(name, rows_of(table)[system, "accuracy"]) for name, table, system in ROWS if rows_of(table)]
+    wanted = CONTENT["rows"]["plot"]
+    found = [(name, rows_of(table)[system, "accuracy"]) for name, table, system in wanted if rows_of(table)]
     try:
         rater = 100 * value_of(" / ".join(RATER))
     except (KeyError, TypeError):

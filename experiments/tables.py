@@ -10,42 +10,12 @@ The second command brings the pictures and the numbers in the documents' sentenc
 import argparse
 from pathlib import Path
 
+from experiments.catalogue import CONTENT, EXPERIMENTS
 from storage.files import InputError, read_text, write_csv, write_text
 from surroundings import run_program
 
 HERE = Path(__file__).resolve().parents[1]
 BEGIN = "<!-- Written by experiments.tables from results/: begin -->"
-# The rows of results/README.md and of README.md: table, system there, name here.
-MAIN_ROWS = (
-    ("table1", "majority class", "always the most frequent emotion of the training sessions"),
-    ("table1", "SVM", "SVM"),
-    ("table1", "RF", "random forest"),
-    ("table1", "EF-LSTM", "EF-LSTM"),
-    ("table1", "BC-LSTM", "BC-LSTM"),
-    ("table1", "TFN", "TFN"),
-    ("table1", "ours, categorical", "the paper's network, categorical"),
-    ("table3", "A", "audio branch"),
-    ("table3", "T", "text branch"),
-    ("table3", "T+A, no context", "the paper's network, no context"),
-    ("table3", "T+A, no MCAF", "the paper's network, no correlation factor"),
-    ("variants", "T+A, as in Figure 4", "the paper's network, widths and pooling of Figure 4"),
-    ("table3", "T+A", "**the paper's network, as released**"),
-    ("epochs", "epoch of the lowest dev loss", "the seeds of it that kept every epoch: epoch chosen on dev"),
-    ("epochs", "epoch of the highest test accuracy", "the same seeds, epoch chosen on test (the usual mistake)"),
-    ("rates", "T+A, learning rate 0.0003", "the paper's network, fusion at 3e-4 (dev chose it)"),
-    ("causal", "no context", "our causal system, no context"),
-    ("causal", "no factor", "our causal system, no correlation factor"),
-    ("causal", "causal", "**our causal system**"),
-    ("encoded", "plain LSTM, same inputs", "a plain LSTM on the inputs of the next"),
-    ("encoded", "GloVe and encoder", "**our causal system, with an encoder's word vectors**"),
-)
-README_ROWS = (
-    ("table3", "T", "the paper's text branch"),
-    ("table3", "T+A", "the paper's network, both and the dialog"),
-    ("rates", "T+A, learning rate 0.0003", "the same, learning rate chosen on dev"),
-    ("causal", "causal", "**our causal system**"),
-    ("encoded", "GloVe and encoder", "**our causal system, with an encoder**"),
-)
 
 
 def main():
@@ -66,7 +36,6 @@ def gather(folders, into):
         InputError: no folder has a table, README.md has no place for it, or the project would get tables of a made-up
             corpus.
     """
-    from experiments.catalogue import EXPERIMENTS
     from experiments.claims import HEADER, verdicts
     from experiments.markdown import around, markdown_table, rendered, write_between
 
@@ -93,19 +62,19 @@ def gather(folders, into):
     }
     claims = verdicts(results)
     write_csv(results / "claims.csv", HEADER, claims)
-    rows, claims = rows_table(results, MAIN_ROWS), markdown_table(HEADER, claims)
+    rows, claims = rows_table(results, CONTENT["rows"]["index"]), markdown_table(HEADER, claims)
     write_text(results / "README.md", rendered("index", titles=titles, rows=rows, claims=claims))
-    write_between(into / "README.md", BEGIN, rows_table(results, README_ROWS))
+    write_between(into / "README.md", BEGIN, rows_table(results, CONTENT["rows"]["readme"]))
     return list(found)
 
 
 def rows_table(folder, wanted):
-    """The table of the rows `wanted`: paper / ours, as far as the CSV files in `folder` have them."""
+    """The table of rows of experiments.toml: paper / ours, as far as the CSV files in `folder` have them."""
     from experiments.intervals import SCORES, read_rows
     from experiments.markdown import markdown_table, score_cell
 
     lines = []
-    for table, system, name in wanted:
+    for name, table, system in wanted:
         path = folder / f"{table}.csv"
         there = path.exists() and path.with_suffix(".md").exists()
         rows = {row.score: row for row in read_rows(path) if row.system == system} if there else {}

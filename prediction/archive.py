@@ -10,17 +10,15 @@ import csv
 import multiprocessing
 import os
 import sys
-from collections import deque
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, ProcessPoolExecutor, wait
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
 
 import numpy as np
-from tqdm import tqdm
 
 from data.transcripts import SUFFIXES as TRANSCRIPTS
-from data.workers import cluster, interrupts_ignored
+from data.workers import cluster, interrupts_ignored, progress_bar
 from prediction import conversation, page, sound
 from prediction.about import checkpoint_said, limits_of
 from storage.files import InputError, atomic_path, made_folder, read_json
@@ -125,13 +123,8 @@ def predict_folder(folder, options, out, scheduler=None):
     counts, failures = {"done": 0, "skipped": 0}, {}
     width = options.jobs or os.cpu_count()
     quiet = replace(options, jobs=1, progress=False)
-    bar = tqdm(
-        desc="conversations",
-        unit=" conversations",
-        total=sum(1 for _ in jobs_in(folder, out, options.audio)),
-        disable=not options.progress,
-        mininterval=0.1 if sys.stderr.isatty() else 10,
-    )
+    total = sum(1 for _ in jobs_in(folder, out, options.audio))
+    bar = progress_bar("conversations", total, "conversations", options.progress)
 
     def pending():
         for job in jobs_in(folder, out, options.audio):
@@ -171,7 +164,7 @@ def _work(job, options, out):
 
 @contextlib.contextmanager
 def _pools(width, scheduler):
-    """Yields (function that gives a pool of workers, how many tasks to hand out at once)."""
+    """Yields (function that gives a pool of one worker, how many tasks to hand out at once)."""
     if scheduler:
         with cluster(scheduler) as client:
             pool = client.get_executor()
@@ -180,7 +173,7 @@ def _pools(width, scheduler):
     pools = []
 
     def pool_of():
-        pools.append(ProcessPoolExecutor(width, multiprocessing.get_context("spawn"), _begin, (width,)))
+        pools.append(ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _begin, (width,)))
         return pools[-1]
 
     try:
@@ -202,35 +195,26 @@ def _begin(width):
 def _results(jobs, call, pool_of, width):
     """Yields (job, result) in the order in which they end.
 
-    A worker that dies takes all that its pool works on with it. Which recording was to blame is found by giving each
-    of these a pool of its own.
+    Each of `width` workers is a pool of its own, so one that dies takes its own recording with it and no other.
     """
     work, *arguments = call
-    pool, running, suspects, ended = None, {}, deque(), False
+    pools, running = [None] * width, {}
     while True:
-        alone = not running and bool(suspects)
-        while len(running) < (1 if alone else width) and not (suspects and not alone):
-            job = suspects.popleft() if alone else next(jobs, None)
-            if job is None:
-                ended = True
+        for slot in sorted(set(range(width)) - {slot for _, slot in running.values()}):
+            if (job := next(jobs, None)) is None:
                 break
-            pool = pool or pool_of()
+            pools[slot] = pools[slot] or pool_of()
             with interrupts_ignored():
-                running[pool.submit(work, job, *arguments)] = job
+                running[pools[slot].submit(work, job, *arguments)] = job, slot
         if not running:
-            if ended and not suspects:
-                return
-            continue
+            return
         for future in wait(running, return_when=FIRST_COMPLETED).done:
-            job = running.pop(future)
+            job, slot = running.pop(future)
             try:
                 yield job, future.result()
             except BrokenExecutor:
-                pool = None
-                if alone:
-                    yield job, "its worker died, perhaps for want of memory; with fewer --jobs each has more"
-                else:
-                    suspects.append(job)
+                pools[slot] = None
+                yield job, "its worker died, perhaps for want of memory; with fewer --jobs each has more"
             except Exception as error:  # a Dask worker that died
                 yield job, f"its worker died ({type(error).__name__}: {error})"
 
@@ -238,41 +222,30 @@ def _results(jobs, call, pool_of, width):
 def _summarise(folder, options, out, failures):
     """Writes summary.csv and index.html from the answers that are there, one at a time."""
     out = Path(out)
-    emotions, rows, total = None, [], 0
+    names, rows, total = read_run(options.checkpoint).emotions, [], 0
     with atomic_path(out / "summary.csv") as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
+        header = ["conversation", "duration_s", "speakers", "utterances", "unanswered", *names, "top", "failure"]
+        writer = csv.DictWriter(file, header, extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
         for job in jobs_in(folder, out, options.audio):
             path = job.name if isinstance(job, conversation.Job) else job[0]
-            name = conversation.shown(path)
-            entry = {"name": name, "failure": failures.get(path)}
+            entry = {"name": conversation.shown(path), "failure": failures.get(path)}
             if not entry["failure"]:
                 try:
                     entry |= _summary(read_json(out / f"{path}.json"))
                     entry["link"] = quote(os.fsencode(f"{path}.html"))
                 except InputError:
                     continue  # was not reached yet
-            if emotions is None and "emotions" in entry:
-                emotions = entry["emotions"]
+                if tuple(entry["emotions"]) != names:
+                    continue  # of another checkpoint, and was not reached yet
             total += 1
             if len(rows) < page.MOST_ROWS:
                 rows.append(entry)
-            if total == 1:
-                names = emotions or read_run(options.checkpoint).emotions
-                writer.writerow(
-                    ["conversation", "duration_s", "speakers", "utterances", "unanswered", *names, "top", "failure"]
-                )
-            if entry["failure"]:
-                writer.writerow([name, *[""] * (len(names) + 5), entry["failure"]])
-                continue
-            shares = entry["shares"]
-            cells = (
-                [""] * (len(names) + 1)
-                if shares is None
-                else [*(f"{one:.6f}" for one in shares), names[int(np.argmax(shares))]]
-            )
-            writer.writerow(
-                [name, entry["duration_s"], entry["speakers"], entry["utterances"], entry["unanswered"], *cells, ""]
-            )
+            cells = entry | {"conversation": entry["name"]}
+            if (shares := entry.get("shares")) is not None:
+                cells |= {name: f"{one:.6f}" for name, one in zip(names, shares, strict=True)}
+                cells["top"] = names[int(np.argmax(shares))]
+            writer.writerow(cells)
     page.write_index(out / "index.html", rows, total, limits_of(options.checkpoint))
 
 

@@ -25,7 +25,7 @@ from data.transcripts import NO_SPEAKERS, read_transcript
 from prediction import output, sound
 from prediction.about import checkpoint_said, limits_of
 from prediction.page import write_page
-from storage.files import InputError, made_folder, sha256
+from storage.files import InputError, made_folder, named, sha256
 
 SUFFIXES = (".html", ".csv", ".emotions.vtt", ".json")  # of what is written, the last one last
 _OVERLAP_S = 0.1  # shorter ones come of rounded times
@@ -83,10 +83,8 @@ def _seen(path):
     """A file's name, size and time, or None."""
     if path is None:
         return None
-    try:
+    with named(path):
         stat = Path(path).stat()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
     return {"file": shown(Path(path).name), "bytes": stat.st_size, "modified_ns": stat.st_mtime_ns}
 
 

@@ -85,13 +85,6 @@ class Conversation:
             for name, one in found.items()
         }
 
-    def prevailing(self):
-        """(C,) mean shares of all speakers by time, or None."""
-        spoken = [(one["seconds"], one["shares"]) for one in self.speakers().values() if one["shares"] is not None]
-        if not spoken:
-            return None
-        return np.average([shares for _, shares in spoken], axis=0, weights=[max(s, 0.1) for s, _ in spoken])
-
 
 def write_table(path, conversation):
     """NAME.csv: a row for each utterance; cells stay empty where nothing can be answered."""

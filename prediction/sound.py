@@ -11,12 +11,11 @@ from urllib.parse import quote
 import joblib
 import numpy as np
 import soundfile
-from tqdm import tqdm
 
 from data.audio import SAMPLE_RATE_HZ, extract, feature_config, feature_names
 from data.extraction import ONE_AT_A_TIME, interrupts_held
 from data.sound import opened, prepared
-from data.workers import parallel
+from data.workers import parallel, progress_bar
 from storage.files import InputError
 
 _SOUND = ".wav .mp3 .m4a .aac .flac .ogg .oga .opus .wma .amr .aif .aiff .aifc .caf .au .w64"
@@ -48,9 +47,7 @@ def features_of(recording, spans, feature_set, emo_large_conf=None, jobs=None, p
         calls = ((recording.readable, [spans[i] for i in part], part, feature_set, config) for part in parts)
         features, said = np.full((len(spans), len(names)), np.nan), [None] * len(spans)
         with contextlib.ExitStack() as stack:
-            bar = stack.enter_context(
-                tqdm(desc="sound", total=len(spans), unit=" utterances", disable=not progress, mininterval=0.5)
-            )
+            bar = stack.enter_context(progress_bar("sound", len(spans), "utterances", progress))
             if jobs == 1 or len(parts) == 1:
                 results = (_features(*call) for call in calls)
             else:

@@ -17,6 +17,15 @@ class InputError(Exception):
     """A mistake in what the user gave: the message names the file, line or utterance and says what to do."""
 
 
+@contextlib.contextmanager
+def named(path, what="cannot be read", advice=""):
+    """Makes an OSError in the block an `InputError` that names the file."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{path}: {what} ({error.strerror}){advice}") from error
+
+
 def made_folder(path):
     """The folder, made if need be.
 
@@ -24,10 +33,8 @@ def made_folder(path):
         InputError: it cannot be made.
     """
     path = Path(path)
-    try:
+    with named(path, "cannot be made"):
         path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be made ({error.strerror})") from error
     return path
 
 
@@ -119,8 +126,5 @@ def sha256(path):
     Raises:
         InputError: it cannot be read.
     """
-    try:
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    with named(path), open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

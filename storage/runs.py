@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, RootModel, ValidationError
 
 from settings import Settings, said_of
-from storage.files import InputError, read_json, read_text, sha256, write_json
+from storage.files import InputError, named, read_json, read_text, sha256, write_json
 from storage.weights import ADVICE
 
 # Settings that runs of earlier versions do not have; what those runs did is the default.
@@ -133,10 +133,8 @@ def read_run(folder):
         InputError: the folder is no run folder, or run.json misses or mistypes a field.
     """
     path = Path(folder) / "run.json"
-    try:
+    with named(path):
         is_there = path.is_file()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
     if not is_there:
         raise InputError(f"{folder}: not a run folder (no run.json); train one with 'python train.py --run {folder}'")
     run = read_as(Run, path)

@@ -16,10 +16,10 @@ from conftest import ROOT, run_script
 
 import reproduce
 from data.labels import EMOTIONS
-from experiments.catalogue import EXPERIMENTS
+from experiments.catalogue import CONTENT, EXPERIMENTS
 from experiments.markdown import END
 from experiments.pictures import documents, pictures, with_numbers
-from experiments.tables import BEGIN, MAIN_ROWS, README_ROWS, rows_table
+from experiments.tables import BEGIN, rows_table
 from storage.files import InputError
 
 PAGES = [*documents(), ROOT / "data" / "README.md", ROOT / "results" / "README.md"]
@@ -135,8 +135,8 @@ def test_pictures_and_numbers_are_those_of_the_results():
         text = page.read_text(encoding="utf-8")
         assert with_numbers(text, page) == text, page
     table = README.partition(BEGIN)[2].partition(END)[0]
-    assert table.strip() == rows_table(ROOT / "results", README_ROWS)
-    assert rows_table(ROOT / "results", MAIN_ROWS) in TEXTS["results/README.md"]
+    assert table.strip() == rows_table(ROOT / "results", CONTENT["rows"]["readme"])
+    assert rows_table(ROOT / "results", CONTENT["rows"]["index"]) in TEXTS["results/README.md"]
 
 
 def test_a_number_follows_its_source(tmp_path):

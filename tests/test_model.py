@@ -11,9 +11,10 @@ import pytest
 from averaged import answers_of_the_mean
 from conftest import ROOT, SHARED, run_script
 
-from benchmarks.padded import padded_fusion, padded_text, zero_padded
+from benchmarks.padded import padded_fusion, padded_text
 from data.contexts import context_rows, shuffled_batches, token_rows
 from data.corpus import dialog_slices, read_corpus, write_corpus
+from experiments.peers import pad
 from model import (
     audio_branch,
     fusion_network,
@@ -54,7 +55,7 @@ def test_padding_once_equals_padded_network(variant):
     ours = with_random_statistics(fusion_network(variant, context_length=LENGTH))
     plain = padded_fusion(variant, LENGTH)
     plain.set_weights(ours.get_weights())
-    padded = [zero_padded([rows[::-1] for rows in contexts], LENGTH) for contexts in (audio, text)]
+    padded = [pad([rows[::-1] for rows in contexts], LENGTH) for contexts in (audio, text)]
     np.testing.assert_allclose(predict_contexts(ours, audio, text), plain.predict_on_batch(padded), atol=1e-5)
 
     targets = np.random.default_rng(1).dirichlet(np.ones(10), len(lengths)).astype("float32")
@@ -329,7 +330,7 @@ def test_released_file_is_copied_by_name_and_order(tmp_path, whole_model):
     plain = padded_fusion("released", LENGTH)
     plain.set_weights([values for _, values in written])
     audio, text = random_contexts([3, LENGTH])
-    expected = plain.predict_on_batch([zero_padded(audio, LENGTH), zero_padded(text, LENGTH)])
+    expected = plain.predict_on_batch([pad(audio, LENGTH), pad(text, LENGTH)])
     np.testing.assert_allclose(predict_contexts(network, audio, text), expected, atol=2e-5)
 
 

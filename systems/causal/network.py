@@ -59,7 +59,7 @@ class CausalMutualCorrelationAttention(MutualCorrelationAttention):
         num, length = ops.shape(speaker)
         lined_up = self.project([ops.reshape(rows, (1, -1, rows.shape[-1])) for rows in inputs])
         outputs, scores = [], []
-        parts = zip(lined_up, self.biases(speaker, speaker), (self.audio_maps, self.text_maps), strict=True)
+        parts = zip(lined_up, self.biases(speaker), (self.audio_maps, self.text_maps), strict=True)
         for projected, bias, maps in parts:
             projected = [ops.reshape(rows, (num, length, *rows.shape[2:])) for rows in projected]
             rows, row_scores = attend(*projected, causal=True, bias=bias)
@@ -68,24 +68,18 @@ class CausalMutualCorrelationAttention(MutualCorrelationAttention):
             scores.append(row_scores)
         return (outputs, scores) if return_scores else outputs
 
-    def biases(self, query_speaker, key_speaker):
-        """What distance and speaker add to the scores of the last Q of H rows.
+    def biases(self, speaker):
+        """What distance and (B, H) speakers add to the scores: (B, V, H, H), queries before keys, for audio and text.
 
-        Args:
-            query_speaker: (B, Q) ints.
-            key_speaker: (B, H) ints.
-
-        Returns:
-            For audio and for text (B, V, Q, H). Keys after the query have the bias of distance 0.
+        Keys after the query have the bias of distance 0.
         """
-        keys = ops.arange(ops.shape(key_speaker)[1])
-        rows = keys[-ops.shape(query_speaker)[1] :]
-        distance = ops.expand_dims(rows, 1) - keys  # (Q, H)
+        rows = ops.arange(ops.shape(speaker)[1])
+        distance = ops.expand_dims(rows, 1) - rows  # (H, H)
         edges = ops.convert_to_tensor(np.array(DISTANCE_EDGES, "int32"))
         bucket = ops.sum(ops.cast(ops.greater_equal(ops.expand_dims(distance, -1), edges), "int32"), axis=-1)
         # A product with one-hot rows: its gradient is a product too, where that of a lookup is a slow scatter.
-        chosen = BIAS_SCALE * ops.one_hot(bucket, len(DISTANCE_EDGES) + 1)  # (Q, H, 13)
-        same = ops.equal(ops.expand_dims(query_speaker, 2), ops.expand_dims(key_speaker, 1))[:, None]  # (B, 1, Q, H)
+        chosen = BIAS_SCALE * ops.one_hot(bucket, len(DISTANCE_EDGES) + 1)  # (H, H, 13)
+        same = ops.equal(ops.expand_dims(speaker, 2), ops.expand_dims(speaker, 1))[:, None]  # (B, 1, H, H)
         by_speaker = (2, len(DISTANCE_EDGES) + 1, self.num_sub_views)
         biases = []
         for table in (self.audio_bias, self.text_bias):
