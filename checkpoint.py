@@ -36,6 +36,8 @@ def load_checkpoint(folder, stages=None, glove=None, text_encoder=None):
     Raises:
         InputError: a file is missing, was changed (SHA-256), or does not fit the settings; the run is not finished.
     """
+    if glove and not Path(glove).is_file():
+        raise InputError(f"{glove}: {'a folder' if Path(glove).is_dir() else 'no such file'}; give a GloVe file")
     folder = Path(folder)
     run = read_run(folder)
     system = system_of(run.settings.variant)

@@ -28,14 +28,14 @@ def main():
     from scoring import evaluation
     from training.backend import describe_device
 
-    recogniser = load_checkpoint(arguments.run, glove=arguments.glove)
+    recogniser = load_checkpoint(arguments.run, glove=arguments.glove, text_encoder=arguments.text_encoder)
     test = "all" if arguments.test else arguments.test_session
     task = evaluation.task_of(recogniser, arguments.corpus, test)
     out = arguments.out
     if arguments.explain:
         text = evaluation.explain(arguments.run, recogniser, task, arguments.explain, out)
     elif arguments.page:
-        folder = evaluation.results_folder(arguments.run, recogniser.run, out, task.corpus)
+        folder = evaluation.results_folder(arguments.run, recogniser, task, out)
         text = write_dialog(arguments.run, recogniser, task, arguments.page, folder)
     elif arguments.epochs:
         text = evaluation.score_epochs(arguments.run, recogniser, task, out)
@@ -52,6 +52,11 @@ def command_line():
     parser.add_argument("--corpus", type=Path, help="corpus file; default: the file that the run was trained on")
     parser.add_argument(
         "--glove", type=Path, help="GloVe file, for the words that training did not have (causal alone)"
+    )
+    parser.add_argument(
+        "--text-encoder",
+        metavar="PATH_OR_NAME",
+        help="the encoder that the run reads words through, where the corpus file lacks its vectors",
     )
     parser.add_argument(
         "--out", type=Path, help="folder for the results; default: the run folder, for a provided checkpoint runs/NAME"

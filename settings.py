@@ -67,6 +67,11 @@ class Settings(BaseModel):
     )
     seed: int = Field(0, ge=0, lt=2**30, description="of weights and data order")
 
+    @property
+    def reads_glove(self):
+        """Whether a GloVe file that is given decides anything."""
+        return self.modality != "audio" and self.words != "encoder"
+
     @model_validator(mode="after")
     def _combinations(self):
         if self.factor == "none" and self.update != "sequential":

@@ -1,5 +1,6 @@
 """From what a reader found to the corpus file: features, utterances without sound, one HDF5 file, fidelity table."""
 
+import contextlib
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from data.fidelity import fidelity_table, find_numbers
 from data.iemocap import read_release
 from data.sample import NAME, write_release
 from data.sound import ffmpeg, needs_ffmpeg
-from storage.files import InputError, write_text
+from storage.files import InputError, locked, write_text
 
 _EXAMPLES = 3  # of a note that is about many
 _ROUNDED_S = 0.5  # how far times may be from the sound in any case
@@ -57,6 +58,18 @@ def check_out(out, overwrite):
         raise InputError(f"{out}: there already; give --overwrite to replace it")
 
 
+@contextlib.contextmanager
+def _begun(out, overwrite):
+    """While open, no other process makes the same file: two would write into one another's unfinished rows."""
+    check_out(out, overwrite)
+    lock = Path(out).with_name(f".{Path(out).name}.lock")
+    with locked(lock, f"{out}: another data.prepare is at work on it"):
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
+
+
 def prepare(source, out, options=Options()):
     """Makes the corpus file of a source, and prints its notes and the fidelity table.
 
@@ -67,9 +80,14 @@ def prepare(source, out, options=Options()):
 
     Raises:
         InputError: see `check_out`, `data.extraction.extract_files` and `data.corpus.write_corpus`; ffmpeg is needed
-            and not installed; no utterance has usable audio; or the times are far from the sound.
+            and not installed; no utterance has usable audio; the times are far from the sound; or another process is at
+            work on the file.
     """
-    check_out(out, options.overwrite)
+    with _begun(out, options.overwrite):
+        _prepare(source, out, options)
+
+
+def _prepare(source, out, options):
     cache, notes = Path(f"{out}.features.jsonl"), {sentence: list(about) for sentence, about in source.notes.items()}
     results, audio_names = _extract(source, cache, options)
     timed = _compared_with_sound(source, results, notes)
@@ -233,9 +251,9 @@ def encode(path, out, options):
     Raises:
         InputError: see `check_out`, `data.corpus.read_corpus` and `data.encoders.TextEncoder.encode`.
     """
-    check_out(out, options.overwrite)
-    corpus = read_corpus(path)
-    _write(out, corpus, options)
+    with _begun(out, options.overwrite):
+        corpus = read_corpus(path)
+        _write(out, corpus, options)
     print(f"{out}: {len(corpus)} utterances of {corpus.name}")
 
 

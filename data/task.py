@@ -81,6 +81,11 @@ class Task:
         return rows[~without_votes(self.shares[rows])]
 
     @property
+    def tests_its_own(self):
+        """Whether the test utterances are those of the settings."""
+        return self.name_of_test == _name_of_test(self.corpus, self.settings)
+
+    @property
     def emotions(self):
         return self.corpus.emotions
 

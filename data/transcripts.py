@@ -395,7 +395,9 @@ def _table(path, notes):
     for name in ("start_s", "transcript"):
         if place[name] is None:
             raise InputError(f"{path}: no column {_COLUMNS[name][0]} (or {', '.join(_COLUMNS[name][1:])})")
-    milliseconds = path.suffix.lower() == ".tsv" and columns == ["start", "end", "text"]  # as whisper writes it
+    rows = list(rows)
+    whole = all(row[place["start_s"]].isdigit() for _, row in rows)
+    milliseconds = whole and path.suffix.lower() == ".tsv" and columns == ["start", "end", "text"]  # as of whisper
     pieces, dialogs = [], set()
     for number, row in rows:
         cells = {name: row[column] if column else "" for name, column in place.items()}

@@ -17,7 +17,7 @@ import numpy as np
 from scoring.agreement import agreement_scores
 from scoring.metrics import GROUPS, agreement_levels, average_precision, confusion_matrix, group_recalls, scores
 from scoring.results import test_votes
-from storage.files import write_csv
+from storage.files import InputError, named, write_csv
 
 NUM_DRAWS = 2000
 
@@ -60,9 +60,20 @@ def write_rows(path, rows):
 
 
 def read_rows(path):
-    """The `Row`s of `write_rows`."""
-    with open(path, encoding="utf-8", newline="") as file:
-        return [Row(**{name: _read(name, cell) for name, cell in line.items()}) for line in csv.DictReader(file)]
+    """The `Row`s of `write_rows`.
+
+    Raises:
+        InputError: it cannot be read, or is no such table.
+    """
+    rows = []
+    with named(path), open(path, encoding="utf-8", newline="") as file:
+        lines = csv.DictReader(file)
+        try:
+            for line in lines:
+                rows.append(Row(**{name: _read(name, cell) for name, cell in line.items()}))
+        except (ValueError, TypeError, csv.Error) as error:
+            raise InputError(f"{path}, line {lines.line_num}: no row of a table of scores ({error})") from error
+    return rows
 
 
 def _read(name, cell):

@@ -47,12 +47,20 @@ def publish(folder, run_folders, corpus_path, note="", half=False, damage=None):
             there and no checkpoint.
     """
     from checkpoint import load_checkpoint  # the framework takes seconds, and --help needs none
+    from experiments.intervals import read_rows
     from experiments.runs import difference
     from systems import system_of
 
     if folder.exists() and (not (folder / "README.md").exists() or not (folder / "run.json").exists()):
         raise InputError(f"{folder}: is there and no provided checkpoint; choose another folder")
+    damage = damage and read_rows(damage)
     runs = [read_run(one) for one in run_folders]
+    if not runs[0].corpus.name.startswith(("IEMOCAP", "miniature")):
+        raise InputError(f"{run_folders[0]}: is of {runs[0].corpus.name}; the text of the card is about IEMOCAP")
+    seeds = [run.settings.seed for run in runs]
+    for one, seed in zip(run_folders, seeds, strict=True):
+        if seeds.count(seed) > 1:
+            raise InputError(f"{one}: is not the only run of seed {seed}; each seed counts once")
     stages = system_of(runs[0].settings.variant).stages(runs[0].settings)
     for one, run in zip(run_folders, runs, strict=True):
         differing = difference(run.settings, runs[0].settings, but=("seed",))
@@ -94,7 +102,7 @@ def fill(new, name, run_folders, runs, losses, chosen, recogniser, corpus_path, 
         shutil.copyfile(source / file, new / file)
     for stage in run.stages.values():
         stage.taken_from = None  # a path of ours
-    run.branches = None
+    run.branches = run.taken = None
     for file in filter(None, (run.corpus, run.glove)):
         file.path = Path(file.path).name
     scored = source
@@ -161,7 +169,6 @@ def table_of(run_folders, runs, scored, corpus_path):
 
 def card(name, note, runs, losses, table, published, results, half, damage):
     """The model card, its numbers filled in; `table` is of `table_of`."""
-    from experiments.intervals import read_rows
     from experiments.markdown import markdown_table, rendered, scores_table
 
     scores, accuracies = table
@@ -171,7 +178,7 @@ def card(name, note, runs, losses, table, published, results, half, damage):
         name=name,
         note=note,
         half=half,
-        damage=scores_table(read_rows(damage)) if damage else "",
+        damage=scores_table(damage) if damage else "",
         run=published,
         seeds=" ".join(map(str, accuracies)),
         dev_losses=", ".join(f"{run.settings.seed}: {loss:.5f}" for run, loss in zip(runs, losses, strict=True)),

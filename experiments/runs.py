@@ -58,7 +58,7 @@ class PlannedRun:
         if name := difference(self.settings, run.settings):
             found, wanted = getattr(run.settings, name), getattr(self.settings, name)
             raise InputError(f"{self.folder}: was trained with {name} {found}, not {wanted}; choose another --out")
-        if (run.glove and run.glove.sha256) != glove_sha256:
+        if run.settings.reads_glove and (run.glove and run.glove.sha256) != glove_sha256:
             raise InputError(f"{self.folder}: was trained with another GloVe file; choose another --out")
 
     def __call__(self, going):
@@ -103,7 +103,8 @@ class PlannedRun:
         results = read_json(self.folder / "results.json")
         if not all((self.folder / f"predictions_{name}.csv").exists() for name in results.get("branches", ())):
             return False
-        return "calibration" in results and results["protocol"]["weights_sha256"] == read_run(self.folder).weights()
+        weights = results.get("protocol", {}).get("weights_sha256")
+        return "calibration" in results and weights == read_run(self.folder).weights()
 
     def lacks_epochs(self):
         """Whether epochs were kept and not scored."""

@@ -15,6 +15,7 @@ from storage.files import InputError, read_text, write_csv, write_text
 from surroundings import run_program
 
 HERE = Path(__file__).resolve().parents[1]
+OTHER_FORMS = ("beyond", "table2", "table4")  # tables that are not of `intervals.Row`s
 BEGIN = "<!-- Written by experiments.tables from results/: begin -->"
 
 
@@ -37,6 +38,7 @@ def gather(folders, into):
             corpus.
     """
     from experiments.claims import HEADER, verdicts
+    from experiments.intervals import read_rows
     from experiments.markdown import around, markdown_table, rendered, write_between
 
     known = [name for one in EXPERIMENTS for name in (one, f"{one}-rates")] + ["damage"]
@@ -50,12 +52,16 @@ def gather(folders, into):
     for path in found.values():
         if into == HERE and "made up" in read_text(path).partition("\n")[0]:
             raise InputError(f"{path}: is of a made-up corpus, and would stand in README.md; give another --into")
-    around(into / "README.md", BEGIN)  # before anything is written
+    around(into / "README.md", BEGIN)  # all is checked before anything is written
+    texts = {}
+    for name, path in found.items():
+        texts |= {f"{name}{suffix}": read_text(path.with_suffix(suffix)) for suffix in (".md", ".csv")}
+        if name not in OTHER_FORMS:
+            read_rows(path.with_suffix(".csv"))
     results = into / "results"
     results.mkdir(exist_ok=True)
-    for name, path in found.items():
-        for suffix in (".md", ".csv"):
-            write_text(results / f"{name}{suffix}", read_text(path.with_suffix(suffix)))
+    for name, text in texts.items():
+        write_text(results / name, text)
     paths = {name: results / f"{name}.md" for name in known}
     titles = {
         name: read_text(path).partition("\n")[0].removeprefix("# ") for name, path in paths.items() if path.exists()
@@ -78,7 +84,7 @@ def rows_table(folder, wanted):
         path = folder / f"{table}.csv"
         there = path.exists() and path.with_suffix(".md").exists()
         rows = {row.score: row for row in read_rows(path) if row.system == system} if there else {}
-        if rows and rows["accuracy"].mean is not None:
+        if "accuracy" in rows and rows["accuracy"].mean is not None:
             cells = [score_cell(rows[score]) for score in SCORES["accuracy"]]
             lines.append([name, rows["accuracy"].seeds, *cells])
     return markdown_table(["", "seeds", "accuracy, paper / ours", "weighted F1, paper / ours"], lines)

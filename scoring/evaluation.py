@@ -58,7 +58,7 @@ def evaluate(run_folder, recogniser, task, device, out=None, released_weights=No
     if released_weights:
         recogniser = recogniser.with_released_weights(released_weights)
         out = out or home_of_results(run_folder, run) / "released-weights"
-    out = results_folder(run_folder, run, out, corpus)
+    out, glove = results_folder(run_folder, recogniser, task, out), recogniser.sources.glove
     predictions = recogniser.predict_corpus(corpus, task.test)
     *others, final = predictions
     results = {
@@ -71,6 +71,8 @@ def evaluate(run_folder, recogniser, task, device, out=None, released_weights=No
         },
         "branches": {name: score(task, predictions[name]) for name in others},
     }
+    if glove:
+        results["protocol"]["glove"] = {"path": str(glove), "sha256": sha256(glove)}
     answer = f"{final}, {run.settings.variant}" if others else f"{final} alone"
     if released_weights:
         results["protocol"]["released_weights"] = {"path": str(released_weights), "sha256": sha256(released_weights)}
@@ -92,19 +94,29 @@ def home_of_results(run_folder, run):
     return Path("runs") / Path(run_folder).resolve().name if "results.json" in run.files else Path(run_folder)
 
 
-def results_folder(run_folder, run, out=None, corpus=None):
-    """`out` or `home_of_results`, made if need be; in the run folder, scores on another corpus file get their own.
+def results_folder(run_folder, recogniser, task, out=None):
+    """`out` or `home_of_results`, made if need be, and in there a folder for scores that are not the run's own.
+
+    Such are those of another corpus file, of other test utterances, or with words that training did not have.
 
     Raises:
-        InputError: it cannot be made, or is a provided checkpoint, whose own files would be overwritten.
+        InputError: it cannot be made, or has results that would be overwritten: a provided checkpoint, or a run that
+            these are not the own results of.
     """
-    home = home_of_results(run_folder, run)
-    if corpus is not None and home == Path(run_folder) and corpus.sha256 != run.corpus.sha256:
-        home /= f"on-{corpus.sha256[:8]}"
-    out = made_folder(out or home)
-    if "results.json" in run.files and out.resolve() == Path(run_folder).resolve():
-        raise InputError(f"{out}: is a provided checkpoint with results of its own; choose another --out")
-    return out
+    run, glove, other = recogniser.run, recogniser.sources.glove, []
+    home, run_folder = home_of_results(run_folder, run), Path(run_folder)
+    if home == run_folder and task.corpus.sha256 != run.corpus.sha256:
+        other.append(f"on-{task.corpus.sha256[:8]}")
+    if not task.tests_its_own:
+        other.append(task.name_of_test.replace(" ", "-"))
+    if glove:
+        other.append(f"glove-{sha256(glove)[:8]}")
+    if out is None:
+        return made_folder(home / "-".join(other))
+    own = out.resolve() == run_folder.resolve() and "results.json" not in run.files and not other
+    if (out / "run.json").exists() and not own:
+        raise InputError(f"{out}: is a run or a provided checkpoint with results of its own; choose another --out")
+    return made_folder(out)
 
 
 def score_epochs(run_folder, recogniser, task, out=None):
@@ -128,7 +140,7 @@ def score_epochs(run_folder, recogniser, task, out=None):
     same = epoch_weights(run_folder / "epochs", chosen)
     if chosen not in kept or sha256(same) != run.files[f"{stage}.weights.h5"]:
         raise InputError(f"{same}: is not what the run has kept as its best epoch; the epochs are of another run")
-    out = results_folder(run_folder, run, out, corpus)
+    out = results_folder(run_folder, recogniser, task, out)
     dev_loss = {row[1]: row[3] for row in read_history(run_folder, run) if row[0] == stage}
     shares, rows, best = task.shares[task.test], [], None
     for epoch in kept:
@@ -176,7 +188,7 @@ def explain(run_folder, recogniser, task, utterance_id, out=None):
     first = task.dialogs[str(corpus.dialog_id[place])].start
     context = corpus.take(slice(first if recogniser.run.settings.context else place, place + 1))
     attention, num_padding = recogniser.last_attention(context)
-    out = results_folder(run_folder, recogniser.run, out)
+    out = results_folder(run_folder, recogniser, task, out)
     labels = [f"{speaker}: {text}" for speaker, text in zip(context.speaker, context.transcript, strict=True)]
     attention_figure(attention, labels, num_padding, f"{corpus.name}, {utterance_id}", out / "fig5.png")
     written = ["fig5.png", "fig5.pdf"]

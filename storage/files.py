@@ -6,6 +6,7 @@ missing permission leaves either the old file or the new one.
 
 import contextlib
 import csv
+import fcntl
 import hashlib
 import io
 import json
@@ -24,6 +25,23 @@ def named(path, what="cannot be read", advice=""):
         yield
     except OSError as error:
         raise InputError(f"{path}: {what} ({error.strerror}){advice}") from error
+
+
+@contextlib.contextmanager
+def locked(path, refusal):
+    """Yields a lock file, open, that this process alone holds; the kernel drops it when the process dies, however.
+
+    Raises:
+        InputError: it cannot be written, or another process holds it: `refusal`.
+    """
+    with named(path, "cannot be written"):
+        file = open(path, "w", encoding="utf-8")  # noqa: SIM115 (closed below)
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InputError(refusal) from error
+        yield file
 
 
 def made_folder(path):

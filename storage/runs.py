@@ -101,7 +101,10 @@ class _Words(RootModel):
 
 
 class Run(_Part):
-    """run.json. `context_length` is the corpus's longest dialog in utterances, `files` {name: SHA-256}."""
+    """run.json. `context_length` is the corpus's longest dialog in utterances, `files` {name: SHA-256}.
+
+    `taken` are the stages to be taken over from the run `branches`.
+    """
 
     format: Literal["mcaf-run"] = "mcaf-run"
     format_version: Annotated[int, Field(ge=1, le=1)] = 1
@@ -111,6 +114,7 @@ class Run(_Part):
     corpus: CorpusFile
     glove: WordsFile | None = None
     branches: str | None = None
+    taken: tuple[str, ...] | None = None
     backend: str = ""
     machine: str = ""
     devices: tuple[str, ...] = ()

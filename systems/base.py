@@ -187,6 +187,7 @@ class Recogniser:
     """
 
     needs = ("transcripts",)
+    sources = WordSources()
     bears_silence = False  # whether a row of NaN may stand for an utterance without usable sound
 
     def __init__(self, run, networks, audio_names):

@@ -7,6 +7,7 @@ import csv
 import functools
 import importlib.util
 import json
+import shutil
 
 import keras
 import numpy as np
@@ -98,6 +99,21 @@ def test_another_corpus_file_is_said(untrained, miniature, tmp_path):
     other = untrained / f"on-{sha256(tmp_path / 'other.h5')[:8]}"
     assert (untrained / "predictions.csv").read_bytes() == before != (other / "predictions.csv").read_bytes()
     assert "the corpus file is not the one of the training (SHA-256): features and scores may differ" in printed
+
+
+def test_scores_that_are_not_the_runs_own_do_not_replace_them(untrained, tmp_path):
+    """Other utterances get a folder of their own; a folder of another run, or the run's own, is refused."""
+    recogniser = loaded(untrained)
+    task = evaluation.task_of(recogniser, test="all")
+    assert evaluation.results_folder(untrained, recogniser, task) == untrained / "all-utterances"
+    shutil.copytree(untrained, tmp_path / "other")
+    for out, test in ((tmp_path / "other", None), (untrained, 5)):
+        task = evaluation.task_of(recogniser, test=test)
+        with pytest.raises(InputError, match="results of its own; choose another --out"):
+            evaluation.results_folder(untrained, recogniser, task, out)
+    assert evaluation.results_folder(untrained, recogniser, evaluation.task_of(recogniser), untrained) == untrained
+    with pytest.raises(InputError, match="glove.txt: no such file; give a GloVe file"):
+        load_checkpoint(untrained, glove=tmp_path / "glove.txt")
 
 
 @pytest.mark.parametrize("name, error", [("foo", "must be one of tensorflow, jax, torch"), ("torch", "not installed")])

@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -71,7 +72,8 @@ def test_results_of_a_provided_checkpoint_stay(tmp_path):
     folder = tmp_path / "provided"
     shutil.copytree(RELEASED, folder)
     before = {path.name: sha256(path) for path in folder.iterdir()}
-    run = read_run(folder)
-    with pytest.raises(InputError, match="is a provided checkpoint with results of its own; choose another --out"):
-        results_folder(folder, run, folder)
+    recogniser = load_checkpoint(folder)
+    task = SimpleNamespace(tests_its_own=True)
+    with pytest.raises(InputError, match="is a run or a provided checkpoint with results of its own; choose another"):
+        results_folder(folder, recogniser, task, folder)
     assert before == {path.name: sha256(path) for path in folder.iterdir()}

@@ -1,7 +1,6 @@
 """One run from settings to a finished run folder: begun, locked, stopped by signals, resumed, its stages trained."""
 
 import contextlib
-import fcntl
 import os
 import shlex
 import signal
@@ -14,6 +13,7 @@ import keras
 from data.corpus import read_corpus
 from data.task import Task
 from scoring.figures import training_curves
+from storage import files
 from storage.files import InputError, made_folder, sha256, write_csv, write_json
 from storage.runs import CorpusFile, Run, StageSummary, WordsFile, check_files, read_history, read_run, write_run
 from storage.weights import load_weights, save_arrays, save_weights
@@ -46,12 +46,8 @@ class RunFolder:
 
 @contextlib.contextmanager
 def locked(path):
-    """Holds the folder for this process; the kernel drops the lock when the process dies, however it dies."""
-    with open(path / ".lock", "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise InputError(f"{path}: another train.py is at work in this folder") from error
+    """Holds the folder for this process."""
+    with files.locked(path / ".lock", f"{path}: another train.py is at work in this folder") as file:
         yield RunFolder(path, file)
 
 
@@ -95,6 +91,7 @@ def begin_run(path, settings, corpus_path, glove=None, branches=None, keep_epoch
     work, task, run = _prepared(system, settings, corpus_path, glove)
     if branches:
         run.branches = str(Path(branches).resolve())
+        run.taken = taken_over(run, stages)
         for stage in check_branches(run, stages):  # fits, before anything is written
             load_weights(work.network(stage), Path(branches) / f"{stage.name}.weights.h5")
     made_folder(path)
@@ -137,7 +134,7 @@ def _prepared(system, settings, corpus_path, glove):
     corpus = read_corpus(corpus_path)
     settings = system.settled(settings, corpus, glove)
     task = Task.of(corpus, settings)
-    work = system.work(task, glove)
+    work, read = system.work(task, glove), glove if settings.reads_glove else None
     run = Run(
         settings=settings,
         emotions=task.emotions,
@@ -154,7 +151,7 @@ def _prepared(system, settings, corpus_path, glove):
             num_train=len(task.train),
             num_dev=len(task.dev),
         ),
-        glove=WordsFile(path=str(Path(glove).resolve()), sha256=sha256(glove)) if glove else None,
+        glove=WordsFile(path=str(Path(read).resolve()), sha256=sha256(read)) if read else None,
         **_surroundings(),
     )
     return work, task, run
@@ -249,25 +246,39 @@ def _train_stages(folder, run, stages, work, task, stop):
     training_curves(rows, run, path / "training_curves.png")
 
 
+def taken_over(run, stages):
+    """Names of the stages that --branches gives. Members that the other run was never to have are trained.
+
+    Raises:
+        InputError: no run is there, or it could give none.
+    """
+    could = [stage for stage in stages if stage.decided_by]
+    if not could:
+        raise InputError(f"--branches: --variant {run.settings.variant} has no branch that another run could give")
+    other = read_run(run.branches)
+    planned = {stage.name for stage in system_of(other.settings.variant).stages(other.settings)}
+    return tuple(stage.name for stage in could if stage.name in planned or not stage.is_like_others) or (could[0].name,)
+
+
 def check_branches(run, stages):
     """Refuses --branches that are not there, or were not made from the same data in the same way.
 
     Returns:
-        The stages that this run lacks yet and takes over. Members that the other run was never to have are trained.
+        The stages that this run takes over and lacks yet.
 
     Raises:
         InputError: says what is missing or differs.
     """
     if not run.branches:
         return []
-    could = [stage for stage in stages if stage.decided_by]
-    if not could:
-        raise InputError(f"--branches: --variant {run.settings.variant} has no branch that another run could give")
+    taken = taken_over(run, stages) if run.taken is None else run.taken  # None: begun by an earlier version
+    wanted = [stage for stage in stages if stage.name in taken and stage.name not in run.stages]
+    if not wanted:
+        return []
     source = Path(run.branches)
+    if not (source / "run.json").exists():
+        raise InputError(f"--branches {source}: no run is there, and {wanted[0].name} comes from it; put it back")
     other = read_run(source)
-    planned = {stage.name for stage in system_of(other.settings.variant).stages(other.settings)}
-    given = [stage for stage in could if stage.name in planned or not stage.is_like_others] or could
-    wanted = [stage for stage in given if stage.name not in run.stages]
     for stage in wanted:
         if stage.name not in other.stages:
             raise InputError(f"--branches {source}: has no finished network {stage.name}")
@@ -277,7 +288,7 @@ def check_branches(run, stages):
             ours, theirs = getattr(run.settings, name), getattr(other.settings, name)
             if theirs != ours:
                 raise InputError(f"--branches {source}: was trained with {name} {theirs}, this run has {ours}")
-        if (other.glove and other.glove.sha256) != (run.glove and run.glove.sha256):
+        if run.settings.reads_glove and (other.glove and other.glove.sha256) != (run.glove and run.glove.sha256):
             raise InputError(f"--branches {source}: was trained with another GloVe file")
     check_files(source, other, [f"{stage.name}.weights.h5" for stage in wanted])
     return wanted

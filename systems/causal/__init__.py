@@ -82,7 +82,7 @@ class Members(System):
     def settled(self, settings, corpus, glove):
         """`--words given` is what there is: GloVe where a file is given, the corpus's encoder where it has one."""
         if settings.modality == "audio":
-            return settings
+            return settings.model_copy(update={"words": "given"})  # reads none
         there = {"glove": glove is not None, "encoder": corpus.text is not None}
         words = settings.words
         if words == "given":

@@ -18,7 +18,7 @@ from data.corpus import read_corpus
 from data.fidelity import PUBLISHED, fidelity_table
 from data.iemocap import read_release
 from data.utterance import Sound
-from storage.files import InputError
+from storage.files import InputError, locked
 
 
 def run_prepare(*arguments):
@@ -199,4 +199,8 @@ def test_the_made_up_release_can_be_kept(tmp_path):
     assert len(folder_bytes(tmp_path / "kept")) > 240
     with pytest.raises(InputError, match="there already"):
         prepare_sample(tmp_path / "two.h5", Options(audio="none"), tmp_path / "kept")
+    assert not (tmp_path / "two.h5").exists()
+    # Two processes would write into one another's unfinished rows.
+    with locked(tmp_path / ".two.h5.lock", ""), pytest.raises(InputError, match="two.h5: another data.prepare is at w"):
+        prepare(read_release(tmp_path / "kept" / "IEMOCAP_full_release"), tmp_path / "two.h5", Options(audio="none"))
     assert not (tmp_path / "two.h5").exists()

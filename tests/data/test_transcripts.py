@@ -200,6 +200,9 @@ def test_oddities_are_named_with_their_utterances(tmp_path):
     assert [one[2:] for one in read(tmp_path / "colon.srt", srt)[0]][:5] == [
         ("Ann", "Hi"), ("Ann", "and on"), ("Ann", "Remember: this"), ("Ann", "no"), ("Ann", "Bye"),
     ]  # fmt: skip
+    # of whisper's tables the whole numbers alone are milliseconds
+    found = [read(tmp_path / "w.tsv", f"start\tend\ttext\n{times}\ta\n")[0] for times in ("500\t1500", "0:01\t0:02")]
+    assert [one[0][:2] for one in found] == [(0.5, 1.5), (1, 2)]
     found, notes = read(tmp_path / "ends.csv", "start,speaker,text\n0:01,Ann,a\n3,,b\n")
     assert found == [(1, 3, "Ann", "a"), (3, 3, "Ann", "b")] and len(notes) == 2
     found, notes = read(

@@ -1,6 +1,7 @@
 """Many runs with one command: what is planned, what is skipped, refused or resumed, and the tables written from it."""
 
 import csv
+import dataclasses
 import functools
 import shutil
 
@@ -10,14 +11,14 @@ from fabricated import SEEDS, fabricate, fabricated_corpus, planned, results_of,
 
 import experiments.results
 from experiments.catalogue import EXPERIMENTS, SYSTEMS
-from experiments.intervals import SCORES, dialog_draws
+from experiments.intervals import SCORES, Row, dialog_draws
 from experiments.markdown import _TEMPLATES, END
 from experiments.pages import PUBLISHED, WRITERS
 from experiments.programs import Program, do_all, going_on
 from experiments.rates import at_rate
 from experiments.reproduction import reproduce
 from experiments.tables import BEGIN, HERE, gather
-from storage.files import InputError, read_json, sha256, write_json
+from storage.files import InputError, read_json, sha256, write_csv, write_json
 
 PAPERS = ("all", "variants", "folds")
 OURS = ("causal", "causal-folds", "causal-raters")
@@ -177,6 +178,20 @@ def test_tables_of_the_finished_runs_alone(done, tmp_path, capsys):
     assert (seeds["T+A"], seeds["T+A, no context"]) == ("2", "1")
     assert "seeds 0 1:" in (tmp_path / "table3.md").read_text()
     assert before == {path: path.read_bytes() for path in tmp_path.rglob("*.json")}
+
+
+def test_a_damaged_table_is_named_and_nothing_is_gathered(tmp_path):
+    (tmp_path / "README.md").write_text(f"{BEGIN}\n{END}\n")
+    row = dict.fromkeys((field.name for field in dataclasses.fields(Row)), "") | {"system": "causal", "seeds": "5"}
+    for name, cells, said in (("page alone", None, "causal.csv: cannot be read"), ("cell", {"mean": "6x"}, "line 2")):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "causal.md").write_text("# Ours\n")
+        if cells:
+            write_csv(folder / "causal.csv", list(row), [list((row | cells).values())])
+        with pytest.raises(InputError, match=said):
+            gather([folder], tmp_path)
+    assert not (tmp_path / "results" / "causal.md").exists()
 
 
 def test_tables_show_paper_and_ours(done):

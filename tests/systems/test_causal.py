@@ -310,6 +310,12 @@ def test_trains_and_evaluates(miniature, tmp_path):
     for utterance, row in zip(part.utterance_id, shares, strict=True):
         if utterance in rows:
             np.testing.assert_allclose(row, rows[utterance], atol=1e-5)
+    options_of_glove = ("--glove", tmp_path / "glove.txt")
+    before = (run / "results.json").read_bytes()
+    done = run_script("evaluate.py", run, *options_of_glove)
+    assert done.returncode == 0 and (run / "results.json").read_bytes() == before, done.stderr
+    (further,) = run.glob("glove-*/results.json")  # words that the checkpoint alone does not know
+    assert json.loads(further.read_text())["protocol"]["glove"]["sha256"] == sha256(tmp_path / "glove.txt")
     refused = run_script("train.py", "--corpus", miniature, "--run", tmp_path / "no", *options)
     assert refused.returncode == 2 and "no word vectors of glove: give --glove FILE" in refused.stderr
     done = run_script("-m", "experiments.publish", tmp_path / "provided", run, "--corpus", miniature)
@@ -317,6 +323,8 @@ def test_trains_and_evaluates(miniature, tmp_path):
     card = (tmp_path / "provided" / "README.md").read_text()
     assert "{{" not in card and "Ses0" not in card
     np.testing.assert_array_equal(load_checkpoint(tmp_path / "provided").predict_dialog(*dialog), shares)
+    with pytest.raises(InputError, match="is not the only run of seed 0"):
+        publish(tmp_path / "twice", [run, run], miniature)
     write_rows(tmp_path / "damage.csv", [Row("sound alone", "accuracy", None, 1, 12.25)])
     publish(tmp_path / "half", [run], miniature, half=True, damage=tmp_path / "damage.csv")
     assert "| sound alone | 1 | – / **12.2** |" in (tmp_path / "half" / "README.md").read_text()

@@ -12,7 +12,7 @@ from storage.runs import read_run, write_run
 from systems import system_of
 from systems.causal.network import predict_dialogs
 from systems.lstm import lstm_network
-from training.run import begin_run
+from training.run import begin_run, check_branches
 
 SMALL = {"variant": "lstm", "loss": "cross_entropy", "modality": "audio", "epochs": 1, "batch_size": 4}
 
@@ -41,6 +41,17 @@ def test_members_come_from_a_run_that_differs_in_their_number_alone(tmp_path):
     for number in (1, 2, 3):  # taken over or trained beside: the same bytes
         weights = f"member-{number}.weights.h5"
         assert (tmp_path / "three" / weights).read_bytes() == (tmp_path / "alone" / weights).read_bytes()
+    taken = read_run(tmp_path / "three")
+    assert taken.taken == ("member-1",)
+    taken.branches = "gone"  # what was taken is here, so the run can go on without it
+    assert check_branches(taken, system_of("lstm").stages(taken.settings)) == []
+    del taken.stages["member-1"]
+    with pytest.raises(InputError, match="gone: no run is there, and member-1 comes from it; put it back"):
+        check_branches(taken, system_of("lstm").stages(taken.settings))
+    words = tmp_path / "words.txt"  # read by none of them
+    words.write_text("word 1\n")
+    begin_run(tmp_path / "deaf", Settings(**SMALL, members=1, words="glove"), corpus, words, tmp_path / "two")
+    assert read_run(tmp_path / "deaf").glove is None
     with pytest.raises(InputError, match="was trained with seed 0, this run has 1"):
         begin_run(tmp_path / "no", Settings(**SMALL, members=1, seed=1), corpus, branches=tmp_path / "two")
     run = read_run(tmp_path / "alone")
