@@ -61,7 +61,7 @@ def command_line():
         type=Path,
         metavar="RUN",
         help="take text and audio branch from this finished run (--epochs, --patience and --learning-rate are then the "
-        "fusion's alone); of a system with members: those that it has, the rest is trained",
+        "fusion's alone); of a system with members: those that it has; the others are trained",
     )
     parser.add_argument(
         "--keep-epochs",

@@ -63,8 +63,9 @@ def _begun(out, overwrite):
     """While open, no other process makes the same file: two would write into one another's unfinished rows."""
     check_out(out, overwrite)
     lock = Path(out).with_name(f".{Path(out).name}.lock")
-    with locked(lock, f"{out}: another data.prepare is at work on it"):
+    with locked(lock, f"{out}: another data.prepare is at work on it; wait for it, or give another --out"):
         try:
+            check_out(out, overwrite)  # again: another one may have ended just now
             yield
         finally:
             lock.unlink(missing_ok=True)

@@ -82,7 +82,8 @@ def fidelity_table(found, published=None):
         if published:
             same, meaning = number == published[name], _PUBLISHED["meanings"][name.split()[0]]
             line += f"  {published[name]:>9}{'' if same else '  differs'}"
-            differences += [] if same else [f"difference: {name}: {number} instead of {published[name]}: {meaning}"]
+            if not same:
+                differences.append(f"difference: {name}: {number} instead of {published[name]}: {meaning}")
         lines.append(line)
     if published and not differences:
         lines.append(f"all {len(found)} numbers are the published ones")

@@ -65,14 +65,18 @@ def read_rows(path):
     Raises:
         InputError: it cannot be read, or is no such table.
     """
-    rows = []
+    rows, names = [], [field.name for field in dataclasses.fields(Row)]
     with named(path), open(path, encoding="utf-8", newline="") as file:
         lines = csv.DictReader(file)
         try:
+            if lines.fieldnames != names:
+                raise ValueError(f"the columns are not {', '.join(names)}")
             for line in lines:
                 rows.append(Row(**{name: _read(name, cell) for name, cell in line.items()}))
         except (ValueError, TypeError, csv.Error) as error:
             raise InputError(f"{path}, line {lines.line_num}: no row of a table of scores ({error})") from error
+    if not rows:
+        raise InputError(f"{path}: has no row")
     return rows
 
 

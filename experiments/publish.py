@@ -43,8 +43,8 @@ def publish(folder, run_folders, corpus_path, note="", half=False, damage=None):
     """Writes the checkpoint's folder, anew.
 
     Raises:
-        InputError: a run is not finished or not evaluated, the runs differ in more than the seed, or the folder is
-            there and no checkpoint.
+        InputError: a run is not finished or not evaluated, the runs differ in more than the seed or two have the same,
+            the corpus is not IEMOCAP, `damage` is no table, or the folder is there and no checkpoint.
     """
     from checkpoint import load_checkpoint  # the framework takes seconds, and --help needs none
     from experiments.intervals import read_rows
@@ -56,7 +56,7 @@ def publish(folder, run_folders, corpus_path, note="", half=False, damage=None):
     damage = damage and read_rows(damage)
     runs = [read_run(one) for one in run_folders]
     if not runs[0].corpus.name.startswith(("IEMOCAP", "miniature")):
-        raise InputError(f"{run_folders[0]}: is of {runs[0].corpus.name}; the text of the card is about IEMOCAP")
+        raise InputError(f"{run_folders[0]}: is of {runs[0].corpus.name}, and the card in templates/ is about IEMOCAP")
     seeds = [run.settings.seed for run in runs]
     for one, seed in zip(run_folders, seeds, strict=True):
         if seeds.count(seed) > 1:

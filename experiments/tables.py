@@ -84,7 +84,7 @@ def rows_table(folder, wanted):
         path = folder / f"{table}.csv"
         there = path.exists() and path.with_suffix(".md").exists()
         rows = {row.score: row for row in read_rows(path) if row.system == system} if there else {}
-        if "accuracy" in rows and rows["accuracy"].mean is not None:
+        if set(SCORES["accuracy"]) <= set(rows) and rows["accuracy"].mean is not None:
             cells = [score_cell(rows[score]) for score in SCORES["accuracy"]]
             lines.append([name, rows["accuracy"].seeds, *cells])
     return markdown_table(["", "seeds", "accuracy, paper / ours", "weighted F1, paper / ours"], lines)

@@ -164,7 +164,7 @@ def _work(job, options, out):
 
 @contextlib.contextmanager
 def _pools(width, scheduler):
-    """Yields (function that gives a pool of one worker, how many tasks to hand out at once)."""
+    """Yields (function that gives a pool of a worker, or all of a cluster, how many tasks to hand out at once)."""
     if scheduler:
         with cluster(scheduler) as client:
             pool = client.get_executor()
@@ -195,26 +195,48 @@ def _begin(width):
 def _results(jobs, call, pool_of, width):
     """Yields (job, result) in the order in which they end.
 
-    Each of `width` workers is a pool of its own, so one that dies takes its own recording with it and no other.
+    A job whose worker dies is tried once more when all others are done: alone it has all of the memory.
     """
+    died = []
+    for job, result in _side_by_side(jobs, call, pool_of, width):
+        if isinstance(result, BrokenExecutor):
+            died.append(job)
+        else:
+            yield job, result
+    for job, result in _side_by_side(iter(died), call, pool_of, 1):
+        dead = "its worker died, perhaps for want of memory; with fewer --jobs each has more"
+        yield job, dead if isinstance(result, BrokenExecutor) else result
+
+
+def _side_by_side(jobs, call, pool_of, width):
+    """`_results`, with a BrokenExecutor for a job whose worker died; each of the `width` has a pool of its own."""
     work, *arguments = call
     pools, running = [None] * width, {}
+
+    def submitted(slot, job):
+        pools[slot] = pools[slot] or pool_of()
+        with interrupts_ignored():
+            return pools[slot].submit(work, job, *arguments)
+
     while True:
         for slot in sorted(set(range(width)) - {slot for _, slot in running.values()}):
             if (job := next(jobs, None)) is None:
                 break
-            pools[slot] = pools[slot] or pool_of()
-            with interrupts_ignored():
-                running[pools[slot].submit(work, job, *arguments)] = job, slot
+            try:
+                future = submitted(slot, job)
+            except BrokenExecutor:  # the worker died between two jobs
+                pools[slot] = None
+                future = submitted(slot, job)
+            running[future] = job, slot
         if not running:
             return
         for future in wait(running, return_when=FIRST_COMPLETED).done:
             job, slot = running.pop(future)
             try:
                 yield job, future.result()
-            except BrokenExecutor:
+            except BrokenExecutor as error:
                 pools[slot] = None
-                yield job, "its worker died, perhaps for want of memory; with fewer --jobs each has more"
+                yield job, error
             except Exception as error:  # a Dask worker that died
                 yield job, f"its worker died ({type(error).__name__}: {error})"
 
@@ -237,7 +259,7 @@ def _summarise(folder, options, out, failures):
                 except InputError:
                     continue  # was not reached yet
                 if tuple(entry["emotions"]) != names:
-                    continue  # of another checkpoint, and was not reached yet
+                    continue  # of a checkpoint with other emotions, and was not reached yet
             total += 1
             if len(rows) < page.MOST_ROWS:
                 rows.append(entry)

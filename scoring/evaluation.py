@@ -57,8 +57,7 @@ def evaluate(run_folder, recogniser, task, device, out=None, released_weights=No
     run, corpus = recogniser.run, task.corpus
     if released_weights:
         recogniser = recogniser.with_released_weights(released_weights)
-        out = out or home_of_results(run_folder, run) / "released-weights"
-    out, glove = results_folder(run_folder, recogniser, task, out), recogniser.sources.glove
+    out = results_folder(run_folder, recogniser, task, out, bool(released_weights))
     predictions = recogniser.predict_corpus(corpus, task.test)
     *others, final = predictions
     results = {
@@ -71,8 +70,8 @@ def evaluate(run_folder, recogniser, task, device, out=None, released_weights=No
         },
         "branches": {name: score(task, predictions[name]) for name in others},
     }
-    if glove:
-        results["protocol"]["glove"] = {"path": str(glove), "sha256": sha256(glove)}
+    if recogniser.glove:
+        results["protocol"]["glove"] = {"path": str(recogniser.glove), "sha256": sha256(recogniser.glove)}
     answer = f"{final}, {run.settings.variant}" if others else f"{final} alone"
     if released_weights:
         results["protocol"]["released_weights"] = {"path": str(released_weights), "sha256": sha256(released_weights)}
@@ -94,26 +93,26 @@ def home_of_results(run_folder, run):
     return Path("runs") / Path(run_folder).resolve().name if "results.json" in run.files else Path(run_folder)
 
 
-def results_folder(run_folder, recogniser, task, out=None):
-    """`out` or `home_of_results`, made if need be, and in there a folder for scores that are not the run's own.
+def results_folder(run_folder, recogniser, task, out=None, released_weights=False):
+    """`out`, or `home_of_results` and in there a folder for scores that are not the run's own; made if need be.
 
-    Such are those of another corpus file, of other test utterances, or with words that training did not have.
+    Such are those of the authors' weights, of other test utterances, with words that training did not have, and, but
+    for a provided checkpoint, of another corpus file.
 
     Raises:
-        InputError: it cannot be made, or has results that would be overwritten: a provided checkpoint, or a run that
-            these are not the own results of.
+        InputError: it cannot be made, or has results that would be overwritten: a provided checkpoint's, or those of a
+            run that these are not the own results of.
     """
-    run, glove, other = recogniser.run, recogniser.sources.glove, []
-    home, run_folder = home_of_results(run_folder, run), Path(run_folder)
-    if home == run_folder and task.corpus.sha256 != run.corpus.sha256:
+    run, run_folder, other = recogniser.run, Path(run_folder), ["released-weights"] * released_weights
+    provided = "results.json" in run.files
+    if not provided and task.corpus.sha256 != run.corpus.sha256:
         other.append(f"on-{task.corpus.sha256[:8]}")
     if not task.tests_its_own:
         other.append(task.name_of_test.replace(" ", "-"))
-    if glove:
-        other.append(f"glove-{sha256(glove)[:8]}")
-    if out is None:
-        return made_folder(home / "-".join(other))
-    own = out.resolve() == run_folder.resolve() and "results.json" not in run.files and not other
+    if recogniser.glove:
+        other.append(f"glove-{sha256(recogniser.glove)[:8]}")
+    out = Path(out) if out else home_of_results(run_folder, run) / "-".join(other)
+    own = out.resolve() == run_folder.resolve() and not provided and not other
     if (out / "run.json").exists() and not own:
         raise InputError(f"{out}: is a run or a provided checkpoint with results of its own; choose another --out")
     return made_folder(out)

@@ -39,8 +39,13 @@ def locked(path, refusal):
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+            same = os.path.samestat(os.stat(path), os.fstat(file.fileno()))  # not if its holder has just removed it
+        except (BlockingIOError, FileNotFoundError) as error:
             raise InputError(refusal) from error
+        except OSError as error:
+            raise InputError(f"{path}: cannot be locked ({error.strerror}); use another disk") from error
+        if not same:
+            raise InputError(refusal)
         yield file
 
 

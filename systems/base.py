@@ -56,8 +56,8 @@ class Stage:
     answers: bool = False
 
     @property
-    def is_like_others(self):
-        """Whether it is a member: one recipe for all, so a run can train more of them beside those taken over."""
+    def is_member(self):
+        """Whether all stages have its recipe, so that a run can train more of them beside those taken over."""
         return "epochs" in self.decided_by
 
 
@@ -192,6 +192,11 @@ class Recogniser:
 
     def __init__(self, run, networks, audio_names):
         self.run, self.networks, self.audio_names = run, networks, tuple(audio_names)
+
+    @property
+    def glove(self):
+        """The GloVe file from which it has words that training did not have, or None."""
+        return self.sources.glove if self.run.settings.reads_glove else None
 
     @property
     def emotions(self):

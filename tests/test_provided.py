@@ -67,7 +67,7 @@ def test_a_dialog_without_utterances_has_no_answers():
     assert load_checkpoint(RELEASED).predict_dialog([], np.zeros((0, 46))).shape == (0, 10)
 
 
-def test_results_of_a_provided_checkpoint_stay(tmp_path):
+def test_results_of_a_provided_checkpoint_stay(tmp_path, monkeypatch):
     """Scoring one into its own folder would overwrite what its run.json vouches for."""
     folder = tmp_path / "provided"
     shutil.copytree(RELEASED, folder)
@@ -76,4 +76,11 @@ def test_results_of_a_provided_checkpoint_stay(tmp_path):
     task = SimpleNamespace(tests_its_own=True)
     with pytest.raises(InputError, match="is a run or a provided checkpoint with results of its own; choose another"):
         results_folder(folder, recogniser, task, folder)
+    shutil.copytree(folder, tmp_path / "runs" / "provided")
+    monkeypatch.chdir(tmp_path)  # where its results would go by themselves
+    for source in (folder, Path("runs/provided")):
+        with pytest.raises(
+            InputError, match="runs/provided: is a run or a provided checkpoint with results of its own"
+        ):
+            results_folder(source, recogniser, task)
     assert before == {path.name: sha256(path) for path in folder.iterdir()}

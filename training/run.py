@@ -250,14 +250,14 @@ def taken_over(run, stages):
     """Names of the stages that --branches gives. Members that the other run was never to have are trained.
 
     Raises:
-        InputError: no run is there, or it could give none.
+        InputError: no run is there, or this system has no stage that another run could give.
     """
     could = [stage for stage in stages if stage.decided_by]
     if not could:
         raise InputError(f"--branches: --variant {run.settings.variant} has no branch that another run could give")
     other = read_run(run.branches)
     planned = {stage.name for stage in system_of(other.settings.variant).stages(other.settings)}
-    return tuple(stage.name for stage in could if stage.name in planned or not stage.is_like_others) or (could[0].name,)
+    return tuple(stage.name for stage in could if stage.name in planned or not stage.is_member) or (could[0].name,)
 
 
 def check_branches(run, stages):
@@ -271,7 +271,9 @@ def check_branches(run, stages):
     """
     if not run.branches:
         return []
-    taken = taken_over(run, stages) if run.taken is None else run.taken  # None: begun by an earlier version
+    taken = run.taken
+    if taken is None:  # begun by an earlier version, which took all
+        taken = [stage.name for stage in stages if stage.decided_by]
     wanted = [stage for stage in stages if stage.name in taken and stage.name not in run.stages]
     if not wanted:
         return []

@@ -246,7 +246,7 @@ def test_a_folder_goes_on_after_faults_and_where_it_was(command, monkeypatch, tm
 
 def test_a_worker_that_dies_costs_one_recording():
     def pool_of():
-        return ProcessPoolExecutor(2, get_context("spawn"))
+        return ProcessPoolExecutor(1, get_context("spawn"))
 
     found = dict(archive._results(iter(range(8)), (square,), pool_of, 2))
     died = found.pop(3)
