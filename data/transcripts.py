@@ -395,8 +395,8 @@ def _table(path, notes):
     for name in ("start_s", "transcript"):
         if place[name] is None:
             raise InputError(f"{path}: no column {_COLUMNS[name][0]} (or {', '.join(_COLUMNS[name][1:])})")
-    milliseconds = path.suffix.lower() == ".tsv" and columns == ["start", "end", "text"]  # as whisper writes it
-    milliseconds &= all(row[name].isdigit() for _, row in rows for name in ("start", "end") if row[name])
+    of_whisper = path.suffix.lower() == ".tsv" and columns == ["start", "end", "text"]  # whole milliseconds
+    milliseconds = of_whisper and all(row[one].isdigit() for _, row in rows for one in ("start", "end") if row[one])
     pieces, dialogs = [], set()
     for number, row in rows:
         cells = {name: row[column] if column else "" for name, column in place.items()}
