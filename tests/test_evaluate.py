@@ -106,6 +106,8 @@ def test_scores_that_are_not_the_runs_own_do_not_replace_them(untrained, tmp_pat
     recogniser = loaded(untrained)
     task = evaluation.task_of(recogniser, test="all")
     assert evaluation.results_folder(untrained, recogniser, task) == untrained / "all-utterances"
+    authors = evaluation.results_folder(untrained, recogniser, task, released_weights=True)
+    assert authors == untrained / "released-weights-all-utterances"
     shutil.copytree(untrained, tmp_path / "other")
     for out, test in ((tmp_path / "other", None), (untrained, 5)):
         task = evaluation.task_of(recogniser, test=test)

@@ -321,7 +321,7 @@ def test_trains_and_evaluates(miniature, tmp_path):
     done = run_script("-m", "experiments.publish", tmp_path / "provided", run, "--corpus", miniature)
     assert done.returncode == 0, done.stderr
     card = (tmp_path / "provided" / "README.md").read_text()
-    assert "{{" not in card and "Ses0" not in card
+    assert "{{" not in card and "Ses0" not in card and "Speakers and times are needed. The answer is" in card
     np.testing.assert_array_equal(load_checkpoint(tmp_path / "provided").predict_dialog(*dialog), shares)
     with pytest.raises(InputError, match="is not the only run of seed 0"):
         publish(tmp_path / "twice", [run, run], miniature)
