@@ -71,7 +71,7 @@ def evaluate(run_folder, recogniser, task, device, out=None, released_weights=No
         "branches": {name: score(task, predictions[name]) for name in others},
     }
     if recogniser.glove:
-        results["protocol"]["glove"] = {"path": str(recogniser.glove), "sha256": sha256(recogniser.glove)}
+        results["protocol"]["glove"] = recogniser.glove.model_dump()
     answer = f"{final}, {run.settings.variant}" if others else f"{final} alone"
     if released_weights:
         results["protocol"]["released_weights"] = {"path": str(released_weights), "sha256": sha256(released_weights)}
@@ -110,7 +110,7 @@ def results_folder(run_folder, recogniser, task, out=None, released_weights=Fals
     if not task.tests_its_own:
         other.append(task.name_of_test.replace(" ", "-"))
     if recogniser.glove:
-        other.append(f"glove-{sha256(recogniser.glove)[:8]}")
+        other.append(f"glove-{recogniser.glove.sha256[:8]}")
     out = Path(out) if out else home_of_results(run_folder, run) / "-".join(other)
     own = out.resolve() == run_folder.resolve() and not provided and not other
     if (out / "run.json").exists() and not own:

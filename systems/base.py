@@ -4,6 +4,7 @@ Letters of the shape comments: N utterances, H utterances of a dialog, A feature
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,8 @@ import numpy as np
 from attention import MutualCorrelationAttention
 from data.contexts import shuffled_batches
 from data.corpus import dialog_slices, rows_of_dialogs
-from storage.files import InputError
+from storage.files import InputError, sha256
+from storage.runs import WordsFile
 
 
 @dataclass(frozen=True)
@@ -193,10 +195,11 @@ class Recogniser:
     def __init__(self, run, networks, audio_names):
         self.run, self.networks, self.audio_names = run, networks, tuple(audio_names)
 
-    @property
+    @functools.cached_property
     def glove(self):
-        """The GloVe file from which it has words that training did not have, or None."""
-        return self.sources.glove if self.run.settings.reads_glove else None
+        """The `WordsFile` from which it has words that training did not have, or None."""
+        path = self.sources.glove if self.run.settings.reads_glove else None
+        return WordsFile(path=str(path), sha256=sha256(path)) if path else None
 
     @property
     def emotions(self):

@@ -218,7 +218,7 @@ def _train_stages(folder, run, stages, work, task, stop):
     for name, content in work.files().items():
         (save_arrays if name.endswith(".h5") else write_json)(path / name, content)
         run.files[name] = sha256(path / name)
-    rows, given = read_history(path, run), check_branches(run, stages)
+    rows, taken = read_history(path, run), names_taken(run, stages)
     for stage in stages:
         keras.utils.set_random_seed(stage.seed)
         network = work.network(stage)
@@ -227,7 +227,7 @@ def _train_stages(folder, run, stages, work, task, stop):
             check_files(path, run, [weights.name])
             load_weights(network, weights)
         else:
-            if stage in given:
+            if stage.name in taken:
                 source = Path(run.branches)
                 load_weights(network, source / weights.name)
                 summary = {**read_run(source).stages[stage.name].model_dump(), "taken_from": run.branches}
@@ -260,6 +260,13 @@ def taken_over(run, stages):
     return tuple(stage.name for stage in could if stage.name in planned or not stage.is_member) or (could[0].name,)
 
 
+def names_taken(run, stages):
+    """Names of the stages that come from the run `branches`; an earlier version took all that it could."""
+    if run.branches and run.taken is None:
+        return tuple(stage.name for stage in stages if stage.decided_by)
+    return run.taken or ()
+
+
 def check_branches(run, stages):
     """Refuses --branches that are not there, or were not made from the same data in the same way.
 
@@ -269,11 +276,7 @@ def check_branches(run, stages):
     Raises:
         InputError: says what is missing or differs.
     """
-    if not run.branches:
-        return []
-    taken = run.taken
-    if taken is None:  # begun by an earlier version, which took all
-        taken = [stage.name for stage in stages if stage.decided_by]
+    taken = names_taken(run, stages)
     wanted = [stage for stage in stages if stage.name in taken and stage.name not in run.stages]
     if not wanted:
         return []
