@@ -62,6 +62,7 @@ class Settings(BaseModel):
         "given",
         description="vectors of words that a system reads: of GloVe, of the corpus file's encoder, or what is given",
     )
+    marks: bool = Field(False, description="whether '!', '?' and '...' of a transcript are read beside its words")
     left_out: float = Field(
         0.0, ge=0, le=0.4, description="share of utterances that learn without their words, and as many without sound"
     )

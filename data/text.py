@@ -16,6 +16,7 @@ MAX_TOKENS = 50
 WORD_DIM = 200
 _LONGEST_LINE = 100_000  # bytes of a GloVe line; 200 numbers take about 2,000
 PADDING_ID = 0  # also every unknown word (released code)
+MARKS = ("!", "?", "...")  # that tell how something is said; `tokenize` drops them
 
 # Letters, digits and their marks make words, in any script. An apostrophe vanishes ("don't" and "dont" are one word, as
 # in corpora stored without punctuation), and so does what nobody sees (soft hyphen, direction marks, the style of an
@@ -46,6 +47,19 @@ def tokenize(transcript):
     )
     words = (_LEADING.sub("", word).rstrip(_JOINERS) for word in text.split())
     return [word for word in words if word]
+
+
+def count_marks(transcripts):
+    """How often each of `MARKS` stands in each text; wide ones and the ellipsis as a single character count, too.
+
+    >>> count_marks(["What?! No\u2026"]).tolist()
+    [[1.0, 1.0, 1.0]]
+
+    Returns:
+        (N, 3) float64.
+    """
+    texts = [unicodedata.normalize("NFKC", transcript) for transcript in transcripts]
+    return np.array([[text.count(mark) for mark in MARKS] for text in texts], "float64").reshape(-1, len(MARKS))
 
 
 def build_vocabulary(transcripts):
@@ -181,8 +195,8 @@ _SUFFIXES = {
 def word_parts(word):
     """Known words that may stand for a contraction or an inflected word, the likeliest first.
 
-    >>> word_parts("gonna"), word_parts("didnt")[0], word_parts("stopped")[1]
-    ([('going', 'to')], ('did', 'not'), ('stop',))
+    >>> word_parts("gonna"), word_parts("didnt")[0], ("stop",) in word_parts("stopped")
+    ([('going', 'to')], ('did', 'not'), True)
     """
     if word in _SPOKEN:
         return [_SPOKEN[word]]

@@ -33,6 +33,8 @@ class DyadicFusion(System):
     def check(self, settings):
         if settings.words not in ("given", "glove"):
             raise InputError("the paper's system reads the word vectors of GloVe: drop --words")
+        if settings.marks:
+            raise InputError("the paper's system reads words without punctuation: drop --marks")
         if settings.members != 1 or settings.left_out:
             raise InputError(
                 "the paper's system is one network that always has words and sound: drop --members, --left-out"

@@ -17,7 +17,7 @@ from data.contexts import side_by_side, similar_length_batches
 from data.encoders import TextEncoder
 from data.rows import BLOCK_ROWS, MOST_IN_MEMORY, dialog_blocks
 from data.scaling import Scaler
-from data.text import WORD_DIM, tokenize
+from data.text import MARKS, WORD_DIM, tokenize
 from settings import Settings
 from storage.files import InputError
 from storage.runs import read_words
@@ -30,6 +30,7 @@ from systems.causal.inputs import (
     Sound,
     Words,
     known_vectors,
+    mark_counts,
     speaker_codes,
     word_counts,
 )
@@ -58,6 +59,8 @@ class Members(System):
     def check(self, settings):
         if settings.loss != "cross_entropy":
             raise InputError(f"--variant {settings.variant} is trained with cross_entropy: drop --loss")
+        if settings.marks and settings.modality == "audio":
+            raise InputError("--modality audio reads no words: drop --marks")
 
     def network(self, settings, widths, num_emotions):
         """A fresh network of (B, H, ...) dialogs; `widths` as of `Inputs`."""
@@ -115,7 +118,7 @@ class Members(System):
             if run.corpus.text_encoder is None:
                 raise InputError(f"{file('text_scaler.json').parent}: run.json names no text encoder; {ADVICE}")
             encoded = Encoded(run.corpus.text_encoder, Scaler.from_json(file("text_scaler.json")))
-        inputs = Inputs(sound, words, encoded)
+        inputs = Inputs(sound, words, encoded, run.settings.marks)
         networks = {stage: self.network(run.settings, inputs.widths, len(run.emotions)) for stage in stages}
         for stage, network in networks.items():
             load_weights(network, file(f"{stage}.weights.h5"))
@@ -124,18 +127,23 @@ class Members(System):
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a run reads: `sound`, `words` of GloVe, `encoded` words of an encoder; None for what it does not."""
+    """What a run reads: `sound`, `words` of GloVe, `encoded` words of an encoder; None for what it does not.
+
+    `marks` says whether a transcript's marks are read beside its words.
+    """
 
     sound: Sound | None = None
     words: Words | None = None
     encoded: Encoded | None = None
+    marks: bool = False
 
     @property
     def widths(self):
         """Columns of the acoustic and of the textual input; 0 for one that is not read."""
         num_audio = 2 * len(self.sound.scaler.names) if self.sound else 0
         num_text = (WORD_DIM if self.words else 0) + (len(self.encoded.scaler.names) if self.encoded else 0)
-        num_text += bool(num_text)  # how many words
+        if num_text:
+            num_text += 1 + (len(MARKS) if self.marks else 0)  # how many words, and marks
         return num_audio, num_text
 
     def arrays(self, utterances, dialogs, word_rows):
@@ -158,7 +166,8 @@ class Inputs:
         rows = [self.words.rows(transcripts, further)[0]] if self.words else []
         rows += [self.encoded.rows(vectors, transcripts)] if self.encoded else []
         vectors = np.concatenate(rows, axis=1)
-        return np.concatenate([vectors, word_counts(transcripts, vectors)], axis=1)
+        counts = [word_counts(transcripts, vectors)] + ([mark_counts(transcripts, vectors)] if self.marks else [])
+        return np.concatenate([vectors, *counts], axis=1)
 
 
 def words_of(settings):
@@ -230,7 +239,7 @@ class _Work:
             print(f"text: {len(words.vocabulary)} training words with a GloVe vector; {share} of the dev words")
         if "encoder" in words_of(settings):
             encoded = Encoded.fit(corpus, training)
-        self.inputs = Inputs(sound, words, encoded)
+        self.inputs = Inputs(sound, words, encoded, settings.marks)
         self.kept, self.num_bytes = {}, 0
 
     def files(self):

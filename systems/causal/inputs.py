@@ -12,7 +12,7 @@ import numpy as np
 
 from data.rows import blocks
 from data.scaling import Scaler
-from data.text import WORD_DIM, read_glove, tokenize, vectors_from_parts, word_parts
+from data.text import WORD_DIM, count_marks, read_glove, tokenize, vectors_from_parts, word_parts
 from storage.runs import EncoderFiles
 
 WORD_COLUMNS = tuple(map(str, range(WORD_DIM)))
@@ -47,6 +47,17 @@ def word_counts(transcripts, rows):
     """
     num_words = np.array([len(tokenize(transcript)) for transcript in transcripts], "float32").reshape(-1, 1)
     return np.where(rows.any(axis=1, keepdims=True), np.log1p(num_words) - USUAL_LOG_WORDS, 0).astype("float32")
+
+
+def mark_counts(transcripts, rows):
+    """How often each of `data.text.MARKS` stands in the texts: log2(1 + count), so that one mark is 1.
+
+    Arguments as of `word_counts`.
+
+    Returns:
+        (N, 3) float32, zeros where the row is.
+    """
+    return np.where(rows.any(axis=1, keepdims=True), np.log2(1 + count_marks(transcripts)), 0).astype("float32")
 
 
 def with_distances(features, speaker, dialogs):

@@ -23,6 +23,7 @@ from scoring.evaluation import evaluate, task_of
 from settings import Settings
 from storage.files import InputError, sha256
 from storage.runs import CorpusFile, Run, read_run
+from systems import system_of
 from systems.base import Utterances
 from systems.causal import CausalRecogniser, Inputs, leave_out
 from systems.causal.inputs import (
@@ -31,6 +32,7 @@ from systems.causal.inputs import (
     Sound,
     Words,
     known_vectors,
+    mark_counts,
     timing_features,
     with_distances,
     word_counts,
@@ -132,6 +134,19 @@ def test_timing_and_word_counts_by_hand():
     np.testing.assert_allclose(counts, [[np.log(5) - 2], [np.log(2) - 2], [0], [0]], rtol=1e-6)
 
 
+def test_marks_by_hand():
+    """log2(1 + count) of !, ? and ...; none where no word is known, or without --marks."""
+    texts = ["No! No! No!", "What?! Well\u2026", "\uff1f yes ....", "unheard!"]
+    counts = mark_counts(texts, np.array([[1.0], [1], [1], [0]]))
+    np.testing.assert_allclose(counts, [[2, 0, 0], [1, 1, 1], [0, 1, 1], [0, 0, 0]], rtol=1e-6)
+    with_marks, without = untrained(modality="text", members=1, marks=True), untrained(modality="text", members=1)
+    np.testing.assert_array_equal(with_marks.word_rows(["no?!"])[0, -3:], [1, 1, 0])
+    np.testing.assert_array_equal(without.word_rows(["no?!"]), without.word_rows(["no"]))
+    for settings in ({"variant": "causal", "loss": "cross_entropy", "modality": "audio"}, {"variant": "released"}):
+        with pytest.raises(InputError, match="drop --marks"):
+            system_of(settings["variant"]).check(Settings(**settings, marks=True))
+
+
 def test_sound_says_nothing_of_the_words_nor_words_of_the_sound():
     """What is left out in training must be gone whole: else the network learns from it, and misses it later."""
     recogniser, codes = untrained(), np.zeros(25, "int32")
@@ -196,17 +211,18 @@ def test_batches_hold_each_dialog_once_and_like_lengths():
 
 
 @functools.cache  # a network takes seconds to be traced, and no test changes one
-def untrained(modality="text+audio", factor="shared", context=True, update="sequential", members=2):
+def untrained(modality="text+audio", factor="shared", context=True, update="sequential", members=2, marks=False):
     """A recogniser of members with random weights."""
     rng, names = np.random.default_rng(5), ("loudness", "pitch", *TIMING_NAMES)
     words = "given" if modality == "audio" else "glove"
-    settings = Settings(variant="causal", modality=modality, factor=factor, context=context, update=update, words=words)
+    chosen = {"modality": modality, "factor": factor, "context": context, "update": update, "marks": marks}
+    settings = Settings(variant="causal", words=words, **chosen)
     sound = Sound(Scaler(names, np.zeros(4), np.ones(4))) if modality != "text" else None
     words = None
     if modality != "audio":
         vectors = rng.normal(size=(3, 200)).astype("float32")
         words = Words(("no", "well", "yes"), vectors, Scaler(WORD_COLUMNS, np.zeros(200), np.ones(200)))
-    networks, inputs = {}, Inputs(sound, words)
+    networks, inputs = {}, Inputs(sound, words, marks=marks)
     for number in range(members):
         network = causal_network(*inputs.widths, factor, update, 4)
         network.set_weights([w + rng.uniform(-0.1, 0.1, w.shape) for w in network.get_weights()])
@@ -217,7 +233,7 @@ def untrained(modality="text+audio", factor="shared", context=True, update="sequ
 
 
 UTTERANCES = {
-    "transcripts": ["well", "no no", "", "yes well", "unheard"] * 5,
+    "transcripts": ["well", "no no?!", "", "Yes, well...", "unheard!"] * 5,
     "audio_features": np.random.default_rng(9).normal(size=(25, 2)),
     "speakers": ["F", "M", "M", "F", "F"] * 5,
     "start_s": np.arange(25) + np.array([0.0, 0.5, 0, -0.8, 0] * 5),
@@ -233,7 +249,7 @@ UTTERANCE_FIELDS = dict(zip(("transcript", "audio", "speaker", "start_s", "end_s
         {},
         {"factor": "per_view", "update": "simultaneous", "members": 1},
         {"factor": "none", "modality": "audio", "members": 1},
-        {"modality": "text", "members": 1},
+        {"modality": "text", "members": 1, "marks": True},
         {"context": False, "members": 1},
     ],
     ids=str,
@@ -291,6 +307,7 @@ def test_trains_and_evaluates(miniature, tmp_path):
     words = sorted({word for line in corpus.transcript for word in tokenize(line)})
     write_glove(tmp_path / "glove.txt", words)
     run, options = tmp_path / "run", ("--variant", "causal", "--members", 2, "--epochs", 2, "--train-sessions", 1, 2)
+    options += ("--marks",)
     done = run_script("train.py", "--corpus", miniature, "--glove", tmp_path / "glove.txt", "--run", run, *options)
     assert done.returncode == 0, done.stderr
     assert list(json.loads((run / "run.json").read_text())["stages"]) == ["member-1", "member-2"]
