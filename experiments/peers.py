@@ -170,6 +170,7 @@ def fit_network(material, network, steps, predict, seed, learning_rate, epochs, 
     """
     loss = {"mse": "mean_squared_error", "cross_entropy": "categorical_crossentropy"}[material.loss]
     network.compile(keras.optimizers.Adam(learning_rate), loss, jit_compile=False)
+    network.optimizer.build(network.trainable_variables)  # else the first step is traced twice, as it makes them
     best = {"epochs": 0, "best_epoch": 0, "best_dev_loss": float("inf")}
     weights = network.get_weights()
     dev = material.task.dev if material.ties != "left-out" else untied(material.task, material.task.dev)

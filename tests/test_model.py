@@ -141,6 +141,7 @@ network.set_weights([given[f"weight_{i}"] for i in range(len(network.weights))])
 audio, text = ([given[f"{name}_{i}"] for i in range(3)] for name in ("audio", "text"))
 predictions = predict_contexts(network, audio, text)
 network.compile("adam", "mse", jit_compile=keras.backend.backend() == "jax")  # step by step it is slow
+network.optimizer.build(network.trainable_variables)
 loss = network.train_on_batch(context_rows(audio, text, network.context_length), given["targets"])
 causal = causal_network(200, 200, "shared", "sequential", 10)
 causal.set_weights([given[f"causal_{i}"] for i in range(len(causal.weights))])
@@ -215,6 +216,7 @@ def test_other_backends_agree(backend, real_dialogs, tmp_path):
     found = np.load(tmp_path / "found.npz", allow_pickle=False)
     np.testing.assert_allclose(found["predictions"], predict_contexts(network, audio, text), atol=1e-5)
     network.compile("adam", "mse", jit_compile=False)
+    network.optimizer.build(network.trainable_variables)
     loss = network.train_on_batch(context_rows(audio, text, LENGTH), targets)
     np.testing.assert_allclose(found["loss"], loss, rtol=1e-5)
     rows = {"audio": audio[-1], "text": text[-1], "speaker": given["speaker"]}
