@@ -244,7 +244,7 @@ def _side_by_side(jobs, call, pool_of, width):
 def _summarise(folder, options, out, failures):
     """Writes summary.csv and index.html from the answers that are there, one at a time."""
     out = Path(out)
-    names, rows, total = read_run(options.checkpoint).emotions, [], 0
+    names, checkpoint, rows, total = read_run(options.checkpoint).emotions, checkpoint_said(options.checkpoint), [], 0
     with atomic_path(out / "summary.csv") as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
         header = ["conversation", "duration_s", "speakers", "utterances", "unanswered", *names, "top", "failure"]
         writer = csv.DictWriter(file, header, extrasaction="ignore", lineterminator="\n")
@@ -254,12 +254,12 @@ def _summarise(folder, options, out, failures):
             entry = {"name": conversation.shown(path), "failure": failures.get(path)}
             if not entry["failure"]:
                 try:
-                    entry |= _summary(read_json(out / f"{path}.json"))
-                    entry["link"] = quote(os.fsencode(f"{path}.html"))
+                    answer = read_json(out / f"{path}.json")
                 except InputError:
                     continue  # was not reached yet
-                if tuple(entry["emotions"]) != names:
-                    continue  # of a checkpoint with other emotions, and was not reached yet
+                if answer["checkpoint"] != checkpoint:
+                    continue  # of another checkpoint, and was not reached yet
+                entry |= _summary(answer) | {"link": quote(os.fsencode(f"{path}.html"))}
             total += 1
             if len(rows) < page.MOST_ROWS:
                 rows.append(entry)

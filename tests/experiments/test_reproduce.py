@@ -18,6 +18,7 @@ from experiments.programs import Program, do_all, going_on
 from experiments.rates import at_rate
 from experiments.reproduction import reproduce
 from experiments.tables import BEGIN, HERE, gather
+from reproduce import parse_arguments
 from storage.files import InputError, read_json, sha256, write_csv, write_json
 
 PAPERS = ("all", "variants", "folds")
@@ -128,6 +129,17 @@ def test_folder_of_another_run_is_refused(done, tmp_path):
         planned("table5", corpus, out, "--glove", str(words))
     with pytest.raises(InputError, match="another corpus file"):
         planned("table5", corpus, out)[0].check("0" * 64, None)
+
+
+def test_what_is_missing_is_said_before_anything_is_made(capsys):
+    for arguments, message in (
+        (["causal", "--quick"], "causal reads the word vectors of GloVe: give --glove FILE"),
+        (["encoded", "--quick"], "encoded needs --corpus with an encoder's vectors: the miniature corpus has none"),
+        (["meld", "--quick"], "meld needs --corpus with MELD"),
+    ):
+        with pytest.raises(SystemExit):
+            parse_arguments(arguments)
+        assert message in capsys.readouterr().err
 
 
 def test_program_that_fails_is_one_line_and_ends_the_others(tmp_path, monkeypatch):

@@ -263,6 +263,9 @@ def test_ctrl_c_keeps_what_was_finished(command, monkeypatch, tmp_path, checkpoi
         yield job, work(job, *arguments)
         raise KeyboardInterrupt
 
+    (tmp_path / "emotions").mkdir()
+    of_another = {"checkpoint": {"name": "x", "sha256": "0", "trained_on": "y"}, "speakers": {}, "utterances": []}
+    (tmp_path / "emotions" / "b.json").write_text(json.dumps(of_another | {"duration_s": 1.0, "inputs": {}}))
     monkeypatch.setattr(archive, "_results", interrupted)
     with pytest.raises(KeyboardInterrupt):
         command(tmp_path)
