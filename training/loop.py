@@ -59,10 +59,13 @@ def fit(stage, network, data, task, folder, earlier_rows, stop, kept_epochs=None
         bar.epoch(progress, len(batches))
         for chosen in batches[progress.step :]:
             order = np.random.default_rng([recipe.seed, progress.epoch, progress.step])
-            step_loss = float(network.train_on_batch(*data.batch(chosen, order)))
+            inputs, targets = data.batch(chosen, order)
+            step_loss = float(network.train_on_batch(inputs, targets))
             if not np.isfinite(step_loss):
                 raise gone_wrong(f"the loss is {step_loss}", data.names[chosen], progress, state, folder)
-            progress.loss_sum += step_loss * len(chosen)
+            # Rows of padding have no target and add nothing, but Keras divides by their number too.
+            taught = targets.any(axis=-1)
+            progress.loss_sum += step_loss * (taught.size / max(int(taught.sum()), 1)) * len(chosen)
             progress.step += 1
             bar.step()
             signal = stop()
