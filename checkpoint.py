@@ -21,6 +21,23 @@ from systems.base import WordSources
 from training import backend
 
 
+def check_sources(folder, glove=None, text_encoder=None, audio_encoder=None):
+    """Refuses a GloVe file, or the place of an encoder, that a run would not read.
+
+    Raises:
+        InputError: names the option; or the folder is no run.
+    """
+    run = read_run(Path(folder))
+    settings, encoded = run.settings, run.settings.words in ("encoder", "both")
+    for option, given, read in (
+        ("--glove", glove, settings.reads_glove and system_of(settings.variant).reads_further_words),
+        ("--text-encoder", text_encoder, settings.modality != "audio" and encoded),
+        ("--audio-encoder", audio_encoder, settings.modality != "text" and run.corpus.audio_encoder),
+    ):
+        if given and not read:
+            raise InputError(f"{folder}: this run reads nothing from {option}: drop it")
+
+
 def load_checkpoint(folder, stages=None, glove=None, text_encoder=None):
     """Loads a finished run or a provided checkpoint.
 
@@ -34,11 +51,13 @@ def load_checkpoint(folder, stages=None, glove=None, text_encoder=None):
         A `systems.base.Recogniser`.
 
     Raises:
-        InputError: a file is missing, was changed (SHA-256), or does not fit the settings; the run is not finished.
+        InputError: a file is missing, was changed (SHA-256), or does not fit the settings; the run is not finished, or
+            reads neither further words nor an encoder.
     """
     if glove and not Path(glove).is_file():
         raise InputError(f"{glove}: {'a folder' if Path(glove).is_dir() else 'no such file'}; give a GloVe file")
     folder = Path(folder)
+    check_sources(folder, glove, text_encoder)
     run = read_run(folder)
     system = system_of(run.settings.variant)
     known = [stage.name for stage in system.stages(run.settings)]
@@ -47,7 +66,9 @@ def load_checkpoint(folder, stages=None, glove=None, text_encoder=None):
             raise InputError(f"{folder / 'run.json'}: 'stages' holds {stage!r:.40}, which is no stage of this run")
     for stage in stages or known:
         if stage not in known:
-            raise InputError(f"{folder}: has no {stage} branch; train one with --modality text+audio")
+            raise InputError(
+                f"{folder}: has no {stage} branch; a run of --variant released or paper with both modalities has one"
+            )
         if stage not in run.stages:
             raise InputError(
                 f"{folder}: not finished ({stage} is not trained); go on with "

@@ -51,7 +51,7 @@ def command_line():
     parser.add_argument("run", type=Path, help="run folder of train.py, or a provided checkpoint")
     parser.add_argument("--corpus", type=Path, help="corpus file; default: the file that the run was trained on")
     parser.add_argument(
-        "--glove", type=Path, help="GloVe file, for the words that training did not have (causal alone)"
+        "--glove", type=Path, help="GloVe file, for the words that training did not have (causal, lstm)"
     )
     parser.add_argument(
         "--text-encoder",

@@ -29,6 +29,7 @@ def main():
         parser.error(f"--jobs {arguments.jobs}: must be 1 or more")
     check_backend()
     # The framework takes seconds, and --help needs none.
+    from checkpoint import check_sources
     from prediction import archive, conversation, demo
 
     options = conversation.Options(
@@ -42,6 +43,7 @@ def main():
         jobs=arguments.jobs,
         progress=not arguments.no_progress,
     )
+    check_sources(arguments.checkpoint, arguments.glove, arguments.text_encoder, arguments.audio_encoder)
     recording = demo.write(arguments.out or Path("runs/demo")) if arguments.demo else arguments.recording
     if not recording.exists():
         raise InputError(f"{recording}: no such file or folder")
@@ -108,7 +110,7 @@ def command_line():
         default=ROOT / "checkpoints" / "iemocap-causal",
         help="run folder of train.py, or a provided checkpoint; default: checkpoints/iemocap-causal",
     )
-    parser.add_argument("--glove", type=Path, help="GloVe file, for the words that the checkpoint does not know")
+    parser.add_argument("--glove", type=Path, help="GloVe file, for the words that our systems do not know")
     parser.add_argument("--text-encoder", metavar="PATH_OR_NAME", help="where the checkpoint's text encoder is")
     parser.add_argument("--audio-encoder", metavar="PATH_OR_NAME", help="where the checkpoint's audio encoder is")
     parser.add_argument("--audio", choices=("none",), help="read no sound, and answer from the words alone")

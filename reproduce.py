@@ -94,6 +94,12 @@ def parse_arguments(argv=None):
         parser.error(f"{experiment.name} reads the word vectors of GloVe: give --glove FILE")
     if arguments.rates and (experiment.rated is None or list(arguments.rates) != sorted(set(arguments.rates))):
         parser.error("--rates goes with table1 and table3, and takes different rates, the lowest first")
+    for name, low in (("seeds", 0), ("epochs", 1), ("patience", 0)):
+        given = getattr(arguments, name)
+        if given is not None and min(given if isinstance(given, list) else [given]) < low:
+            parser.error(f"--{name} must be at least {low}")
+    if not all(0 < rate < float("inf") for rate in arguments.rates):
+        parser.error("--rates must be greater than 0")
     if arguments.jobs is None:
         arguments.jobs = len(os.sched_getaffinity(0)) if arguments.quick else 1
     if arguments.jobs < 1:

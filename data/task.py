@@ -58,6 +58,9 @@ class Task:
                     f"{corpus.name}: --targets categorical turns ties into 'other', which this corpus does not have"
                 )
             targets = categorical_targets(shares, corpus.emotions.index("other"))
+        sessions = (*settings.train_sessions, settings.dev_session, settings.test_session)
+        if test == settings.test_session and corpus.split is None and np.isin(sessions, corpus.session).all():
+            test = None  # the run's own, with all that belongs to it
         if test is None:
             split, name = _split(corpus, settings), _name_of_test(corpus, settings)
         else:

@@ -91,7 +91,8 @@ class Results:
                 "dev_loss": {
                     name: f"{np.mean([stage.best_dev_loss for stage in each]):.4f}" for name, each in stages.items()
                 },
-                "reads": f"{runs[0].settings.modality}, words of {runs[0].settings.words}",
+                "reads": f"{runs[0].settings.modality}, words of {runs[0].settings.words}"
+                + (" and marks" if runs[0].settings.marks else ""),
                 "hardware": f"{runs[0].machine}, {' '.join(runs[0].devices)}, {runs[0].backend}",
             }
             found.append(one)

@@ -131,6 +131,7 @@ def identity(material, system, seed, epochs, patience):
     """What decides a result; stands in its protocol."""
     read = () if system in PLAIN_GRIDS else _BRANCHES
     weights = {name: digest for name, digest in material.run.files.items() if name in read}
+    settings = material.task.settings.model_dump(mode="json")
     own = {"epochs": epochs, "patience": patience} if "learning_rate" in _ALL_GRIDS[system][0] else {}
     return {
         "system": system,
@@ -138,6 +139,10 @@ def identity(material, system, seed, epochs, patience):
         "ties": material.ties,
         "corpus_sha256": material.task.corpus.sha256,
         "branches_sha256": weights,
+        "test": material.task.name_of_test,
+        "raters": settings["raters"],
+        "task": {name: settings[name] for name in _OF_TASK},
+        "glove_sha256": material.run.glove and material.run.glove.sha256,
         "grid": _ALL_GRIDS[system],
         **own,
         **({"window": BC_LSTM_WINDOW} if system == "bc_lstm" else {}),
@@ -146,6 +151,8 @@ def identity(material, system, seed, epochs, patience):
 
 _ALL_GRIDS = collections.ChainMap(GRIDS, PLAIN_GRIDS)
 _BRANCHES = ("text.weights.h5", "audio.weights.h5")
+_OF_TASK = ("train_sessions", "dev_session", "split", "emotion", "targets")
+_LATER = {"task", "glove_sha256"}  # what results of earlier versions do not say
 
 
 def finished(folder, own):
@@ -157,8 +164,9 @@ def finished(folder, own):
     if not (folder / "results.json").exists():
         return None
     results = read_json(folder / "results.json")
+    protocol = results["protocol"]
     for name, value in own.items():
-        if results["protocol"].get(name) != value:
+        if protocol.get(name) != value and (name in protocol or name not in _LATER):
             raise InputError(f"{folder}: holds results with another {name}; choose another --out")
     return results
 
@@ -183,8 +191,6 @@ def tune(material, own, folder, epochs, patience):
             **own,
             "name": PEERS[system],
             "corpus": task.corpus.name,
-            "test": task.name_of_test,
-            "raters": task.settings.raters,
             "selection_rule": "networks: epoch of the lowest dev loss; grid point of the highest dev accuracy without "
             "'other'; the test utterances are scored once",
             "tie_rule": "utterances whose label or prediction has no unique maximum are left out of the score",

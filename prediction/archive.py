@@ -9,6 +9,7 @@ import contextlib
 import csv
 import multiprocessing
 import os
+import re
 import sys
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, ProcessPoolExecutor, wait
 from dataclasses import replace
@@ -21,15 +22,20 @@ from data.transcripts import SUFFIXES as TRANSCRIPTS
 from data.workers import cluster, interrupts_ignored, progress_bar
 from prediction import conversation, page, sound
 from prediction.about import checkpoint_said, limits_of
-from storage.files import InputError, atomic_path, made_folder, read_json
+from prediction.output import BEFORE_SHARES_OF_ALL, is_answer
+from storage.files import InputError, atomic_path, made_folder
 from storage.runs import read_run
 
 # Of several transcripts the one that people made, then the one that says most.
 _ORDER = (".eaf", ".textgrid", ".cha", ".json", ".vtt", ".srt", ".csv", ".tsv")
+_LANGUAGE = re.compile(r"\.[A-Za-z]{2,3}(?:-[A-Za-z0-9]{2,8})*")  # "talk.en.vtt", "talk.pt-BR.vtt"
+_OF_FOLDER = ("summary", "index")  # files of predict_folder's own
 
 
 def find_transcript(recording, names=None):
     """The transcripts beside a recording: its name, or its name and a language ("talk.en.vtt"), with their endings.
+
+    Those of another recording in the folder, and what predict.py has written there, are none of them.
 
     Args:
         recording: its path.
@@ -41,16 +47,17 @@ def find_transcript(recording, names=None):
     recording = Path(recording)
     if names is None:
         names = sorted(path.name for path in recording.parent.iterdir() if path.is_file())
+    sounds = {name for name in names if os.path.splitext(name)[1].lower() in sound.SUFFIXES}
+    of_others = {*sounds, *(os.path.splitext(name)[0] for name in sounds)}
     found = []
     for name in names:
         stem, suffix = os.path.splitext(name)
-        if suffix.lower() not in TRANSCRIPTS or name.lower().endswith(conversation.SUFFIXES[2]):
-            continue
         base, language = os.path.splitext(stem)
-        same = stem in (recording.stem, recording.name) or (base == recording.stem and 2 < len(language) < 7)
-        if same:
-            found.append((_ORDER.index(suffix.lower()), name))
-    return [recording.parent / name for _, name in sorted(found)]
+        own = stem in (recording.stem, recording.name)
+        in_a_language = base == recording.stem and _LANGUAGE.fullmatch(language) and stem not in of_others
+        if suffix.lower() in TRANSCRIPTS and (own or in_a_language) and not is_answer(recording.parent / name):
+            found.append((not own, _ORDER.index(suffix.lower()), name))
+    return [recording.parent / name for *_, name in sorted(found)]
 
 
 def job_of(recording, transcript=None, name=None):
@@ -86,11 +93,12 @@ def jobs_in(folder, out, audio=True):
         wanted = sound.SUFFIXES if audio else TRANSCRIPTS
         mine = [name for name in names if os.path.splitext(name)[1].lower() in wanted]
         if not audio:
-            mine = [name for name in mine if not name.lower().endswith(conversation.SUFFIXES[2])]
+            mine = [name for name in mine if not is_answer(Path(here) / name)]
         stems = [os.path.splitext(name)[0].lower() for name in mine]
         for name in mine:
             stem = os.path.splitext(name)[0]
-            called = (place / (stem if stems.count(stem.lower()) == 1 else name)).as_posix()
+            alone = stems.count(stem.lower()) == 1 and (place / stem).as_posix().lower() not in _OF_FOLDER
+            called = (place / (stem if alone else name)).as_posix()
             if not audio:
                 yield conversation.Job(called, Path(here) / name)
                 continue
@@ -246,19 +254,16 @@ def _summarise(folder, options, out, failures):
     out = Path(out)
     names, checkpoint, rows, total = read_run(options.checkpoint).emotions, checkpoint_said(options.checkpoint), [], 0
     with atomic_path(out / "summary.csv") as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
-        header = ["conversation", "duration_s", "speakers", "utterances", "unanswered", *names, "top", "failure"]
+        header = [*BEFORE_SHARES_OF_ALL, *names, "top", "failure"]
         writer = csv.DictWriter(file, header, extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
         for job in jobs_in(folder, out, options.audio):
             path = job.name if isinstance(job, conversation.Job) else job[0]
             entry = {"name": conversation.shown(path), "failure": failures.get(path)}
             if not entry["failure"]:
-                try:
-                    answer = read_json(out / f"{path}.json")
-                except InputError:
+                answer = conversation.read_answer(out / f"{path}.json")
+                if not answer or answer.get("checkpoint") != checkpoint:
                     continue  # was not reached yet
-                if answer["checkpoint"] != checkpoint:
-                    continue  # of another checkpoint, and was not reached yet
                 entry |= _summary(answer) | {"link": quote(os.fsencode(f"{path}.html"))}
             total += 1
             if len(rows) < page.MOST_ROWS:

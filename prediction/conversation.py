@@ -9,7 +9,6 @@ Letters of the shape comments: N utterances, A acoustic features, C emotions.
 import contextlib
 import dataclasses
 import functools
-import json
 import re
 import threading
 from dataclasses import asdict, dataclass
@@ -25,7 +24,7 @@ from data.transcripts import NO_SPEAKERS, read_transcript
 from prediction import output, sound
 from prediction.about import checkpoint_said, limits_of
 from prediction.page import write_page
-from storage.files import InputError, made_folder, named, sha256
+from storage.files import InputError, made_folder, named, read_json, sha256
 
 SUFFIXES = (".html", ".csv", ".emotions.vtt", ".json")  # of what is written, the last one last
 _OVERLAP_S = 0.1  # shorter ones come of rounded times
@@ -104,15 +103,22 @@ def path_of(job, out, suffix):
     return Path(out) / f"{job.name}{suffix}"
 
 
+def read_answer(path):
+    """What a NAME.json of ours holds, or None where it is none."""
+    try:
+        known = read_json(path)
+        return known if (known["format"], known["format_version"]) == (output.FORMAT, output.FORMAT_VERSION) else None
+    except (InputError, KeyError, TypeError):
+        return None
+
+
 def finished(job, options, out):
     """What NAME.json of an earlier run holds where that run was of the same inputs, else None."""
-    path = path_of(job, out, ".json")
+    known = read_answer(path_of(job, out, ".json"))
     try:
-        known = json.loads(path.read_text(encoding="utf-8"))
-        if known["format"] == output.FORMAT and known["format_version"] == output.FORMAT_VERSION:
-            same = known["inputs"] == job.inputs(options) and known["checkpoint"] == checkpoint_said(options.checkpoint)
-            return known if same else None
-    except (InputError, OSError, ValueError, KeyError, TypeError):
+        if known and known["inputs"] == job.inputs(options):
+            return known if known["checkpoint"] == checkpoint_said(options.checkpoint) else None
+    except (InputError, OSError, KeyError):
         pass
     return None
 
@@ -327,6 +333,6 @@ def _shares(recogniser, utterances, texts, features, rests):
             np.array([utterances[i].start_s for i in rows]),
             np.array([utterances[i].end_s for i in rows]),
         )
-        for i, row in zip(rows, answered, strict=True):
+        for i, row in zip(rows, output.as_shares(answered), strict=True):
             shares[i] = row
     return shares

@@ -34,7 +34,7 @@ def write_dialog(folder, recogniser, task, dialog, out):
     *_, shares = recogniser.predict_corpus(corpus, rows).values()
     reads = {"text+audio": "words+sound", "text": "words", "audio": "sound"}[recogniser.run.settings.modality]
     answers = []
-    for row, answer in zip(rows, shares, strict=True):
+    for row, answer in zip(rows, output.as_shares(shares), strict=True):
         words = {
             name: str(getattr(corpus, name)[row]) for name in ("utterance_id", "dialog_id", "speaker", "transcript")
         }

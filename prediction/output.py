@@ -10,10 +10,14 @@ from pathlib import Path
 import numpy as np
 
 from data.utterance import Utterance
+from scoring.metrics import as_distributions
 from storage.files import write_csv, write_json, write_text
 
 FORMAT, FORMAT_VERSION = "mcaf-prediction", 1
 RESTS_ON = ("words+sound", "words", "sound", "nothing")
+_BEFORE_SHARES = ("utterance", "start_s", "end_s", "speaker", "transcript")  # columns of NAME.csv
+_AFTER_SHARES = ("top", "top_share", "entropy_bits", "rests_on")
+BEFORE_SHARES_OF_ALL = ("conversation", "duration_s", "speakers", "utterances", "unanswered")  # of a folder's summary
 _SHORTEST_CUE_S = 0.1  # players drop a cue that ends where it starts
 
 
@@ -86,10 +90,32 @@ class Conversation:
         }
 
 
+def as_shares(predictions):
+    """(N, C) predictions as float32 shares of one: the paper's system has a linear output, which can be negative."""
+    return as_distributions(predictions).astype("float32")
+
+
+def is_answer(path):
+    """Whether a file is one that this project wrote: subtitles by their name, tables and JSON by how they begin."""
+    path = Path(path)
+    if path.name.lower().endswith(".emotions.vtt"):
+        return True
+    if path.suffix.lower() not in (".csv", ".json"):
+        return False
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            first = file.readline(10_000)
+            if path.suffix.lower() == ".json":
+                return first == "{\n" and file.readline(10_000).strip() == f'"format": "{FORMAT}",'
+    except OSError:  # its reader says why
+        return False
+    of_utterances = first.startswith(",".join(_BEFORE_SHARES)) and first.rstrip().endswith(",".join(_AFTER_SHARES))
+    return of_utterances or first.startswith(",".join(BEFORE_SHARES_OF_ALL))
+
+
 def write_table(path, conversation):
     """NAME.csv: a row for each utterance; cells stay empty where nothing can be answered."""
-    header = ["utterance", "start_s", "end_s", "speaker", "transcript", *conversation.emotions]
-    header += ["top", "top_share", "entropy_bits", "rests_on"]
+    header = [*_BEFORE_SHARES, *conversation.emotions, *_AFTER_SHARES]
     rows = []
     for answer in conversation.answers:
         one = answer.utterance

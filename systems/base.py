@@ -105,10 +105,12 @@ class Work(Protocol):
 class System:
     """A way to recognise emotions, from settings and corpus to answers.
 
-    `defaults` are settings that replace the paper's where the command line gives none.
+    `defaults` are settings that replace the paper's where the command line gives none. `reads_further_words` says
+    whether its recogniser can take words from a GloVe file that training did not have.
     """
 
     defaults = {}
+    reads_further_words = False
 
     def check(self, settings):
         """Says what cannot be.

@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from fabricated import fabricated_corpus
 from test_table import write_table
 
 from data.build import Options, prepare
@@ -51,3 +52,13 @@ def test_sessions_have_no_other_reading(mine):
     corpus = dataclasses.replace(read_corpus(mine), split=None)
     with pytest.raises(InputError, match="--split paper swaps dev and test of a corpus with its own split"):
         Task.of(corpus, Settings(split="paper"))
+
+
+def test_the_runs_own_test_session_by_name_is_the_whole_task(tmp_path):
+    corpus = read_corpus(fabricated_corpus(tmp_path / "corpus.h5"))
+    own, named = Task.of(corpus, Settings()), Task.of(corpus, Settings(), 4)
+    assert named.tests_its_own and {name: len(rows) for name, rows in named.split.items()} == {
+        name: len(rows) for name, rows in own.split.items()
+    }
+    alone = Task.of(corpus.take(np.flatnonzero(corpus.session == 4)), Settings(), 4)
+    assert len(alone.split["test"]) == len(own.split["test"]) and not len(alone.split["train"])

@@ -18,9 +18,9 @@ from experiments.catalogue import EXPERIMENTS, GRIDS, PEERS, PLAIN_GRIDS
 from experiments.pages import PUBLISHED, peers_page
 from experiments.peers import BC_LSTM_WINDOW, TRAINERS, labelled, lstm, pad, tfn, untied
 from experiments.results import Results
-from experiments.tuning import Material, baselines, material_of, plain_material
+from experiments.tuning import Material, baselines, finished, material_of, plain_material
 from settings import Settings
-from storage.files import InputError, sha256
+from storage.files import InputError, read_json, sha256
 from storage.runs import read_run
 
 POINTS = {
@@ -144,6 +144,13 @@ def test_peers_on_plain_inputs_are_a_table(branches, tmp_path, monkeypatch):
     for seed in SEEDS:
         baselines(tmp_path / f"full-seed{seed}", corpus, tmp_path / "baselines", list(PLAIN_GRIDS), [seed])
     assert not work.tuning()
+    done = tmp_path / "baselines" / "lstm_labels-seed0"
+    protocol = read_json(done / "results.json")["protocol"]
+    own = {name: protocol[name] for name in ("system", "seed", "test", "task", "glove_sha256")}
+    assert finished(done, own) and protocol["task"]["train_sessions"] == [1, 2, 5]
+    for name, value in (("test", "session 5"), ("task", protocol["task"] | {"dev_session": 2}), ("glove_sha256", "0")):
+        with pytest.raises(InputError, match=f"holds results with another {name}"):
+            finished(done, own | {name: value})
     assert work.write_tables(work.experiment, work.planned(work.experiment)) == ["plain-peers"]
     page = (tmp_path / "plain-peers.md").read_text()
     assert "| LSTM of both directions, vote shares | 2 | \u2013 / **100.0**" in page.replace("–", "\u2013")

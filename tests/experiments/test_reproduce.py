@@ -136,6 +136,9 @@ def test_what_is_missing_is_said_before_anything_is_made(capsys):
         (["causal", "--quick"], "causal reads the word vectors of GloVe: give --glove FILE"),
         (["encoded", "--quick"], "encoded needs --corpus with an encoder's vectors: the miniature corpus has none"),
         (["meld", "--quick"], "meld needs --corpus with MELD"),
+        (["table3", "--quick", "--seeds", "0", "-1"], "--seeds must be at least 0"),
+        (["table3", "--quick", "--epochs", "0"], "--epochs must be at least 1"),
+        (["table3", "--quick", "--rates", "0", "1e-4"], "--rates must be greater than 0"),
     ):
         with pytest.raises(SystemExit):
             parse_arguments(arguments)

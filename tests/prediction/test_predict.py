@@ -21,7 +21,7 @@ from checkpoint import load_checkpoint
 from data.audio import extract
 from data.sound import opened
 from data.task import Task
-from prediction import archive, conversation, sound
+from prediction import archive, conversation, output, sound
 from prediction.dialog import write_dialog
 from storage.files import InputError
 
@@ -244,6 +244,26 @@ def test_a_folder_goes_on_after_faults_and_where_it_was(command, monkeypatch, tm
     assert not any(row["failure"] for row in read_csv(out / "summary.csv"))
 
 
+def test_answers_are_not_taken_for_conversations(command, monkeypatch, tmp_path):
+    """Names of the folder's own files, answers beside what they are of, the same command twice."""
+    monkeypatch.setattr(archive, "_results", in_this_process)
+    cue = "WEBVTT\n\n00:01.000 --> 00:02.000\n<v Ann>hello you\n"
+    for name in ("summary", "index", "talk"):
+        (tmp_path / f"{name}.vtt").write_text(cue)
+    for number, out in enumerate((tmp_path, tmp_path / "others", tmp_path)):
+        status, printed = command(tmp_path, "--audio", "none", "--out", out)
+        assert status == 0 and f"{0 if number == 2 else 3} predicted" in printed, printed
+        rows = read_csv(out / "summary.csv")
+        assert [row["conversation"] for row in rows] == ["index.vtt", "summary.vtt", "talk"]
+        assert read_csv(out / "summary.vtt.csv")[0]["transcript"] == "hello you"
+        assert 'href="index.vtt.html"' in (out / "index.html").read_text("utf-8")
+    wav = write_talk(tmp_path / "sound")
+    (tmp_path / "sound" / "talk.csv").rename(tmp_path / "sound" / "talk.en.csv")
+    for _ in range(2):
+        assert command(wav, "--out", tmp_path / "sound")[0] == 0
+    assert (tmp_path / "sound" / "talk.json").exists()
+
+
 def test_a_worker_that_dies_costs_one_recording():
     def pool_of():
         return ProcessPoolExecutor(1, get_context("spawn"))
@@ -265,13 +285,16 @@ def test_ctrl_c_keeps_what_was_finished(command, monkeypatch, tmp_path, checkpoi
 
     (tmp_path / "emotions").mkdir()
     of_another = {"checkpoint": {"name": "x", "sha256": "0", "trained_on": "y"}, "speakers": {}, "utterances": []}
-    (tmp_path / "emotions" / "b.json").write_text(json.dumps(of_another | {"duration_s": 1.0, "inputs": {}}))
+    of_another |= {"format": "mcaf-prediction", "format_version": 1, "duration_s": 1.0, "inputs": {}}
+    (tmp_path / "emotions" / "b.json").write_text(json.dumps(of_another))
+    write_talk(tmp_path, "c")
+    (tmp_path / "emotions" / "c.json").write_text('{"segments": []}')  # somebody else's
     monkeypatch.setattr(archive, "_results", interrupted)
     with pytest.raises(KeyboardInterrupt):
         command(tmp_path)
     assert [row["conversation"] for row in read_csv(tmp_path / "emotions" / "summary.csv")] == ["a"]
     monkeypatch.setattr(archive, "_results", in_this_process)
-    assert "1 predicted, 1 finished before" in command(tmp_path)[1]
+    assert "2 predicted, 1 finished before" in command(tmp_path)[1]
 
 
 def test_a_cluster_gives_the_same_answers(command, tmp_path):
@@ -333,7 +356,7 @@ def test_names_that_are_no_text(command, monkeypatch, tmp_path):
 
 
 def test_transcripts_beside_a_recording(tmp_path):
-    """The richest first; a language in the name; never what predict.py wrote."""
+    """Its very name, then one with a language, of each the richest first; never what predict.py wrote."""
     for name in (
         "talk.srt",
         "talk.en.vtt",
@@ -345,7 +368,7 @@ def test_transcripts_beside_a_recording(tmp_path):
     ):
         (tmp_path / name).touch()
     found = [path.name for path in archive.find_transcript(tmp_path / "talk.wav")]
-    assert found == ["talk.wav.TextGrid", "talk.json", "talk.en.vtt", "talk.srt"]
+    assert found == ["talk.wav.TextGrid", "talk.json", "talk.srt", "talk.en.vtt"]
 
 
 def test_the_demo(command, tmp_path):
@@ -357,3 +380,37 @@ def test_the_demo(command, tmp_path):
 
     again = demo.write(tmp_path / "b")
     assert again.read_bytes() == (tmp_path / "a" / "made-up.wav").read_bytes()
+
+
+def test_a_transcript_of_another_recording_is_none_of_this(tmp_path):
+    names = [
+        "meeting.wav",
+        "meeting.part2.wav",
+        "meeting.part2.vtt",
+        "meeting.02.eaf",
+        "meeting.de.eaf",
+        "meeting.ok.mp3",
+    ]
+    names += ["meeting.vtt", "meeting.pt-BR.srt", "meeting.ok.vtt"]
+    for name in names:
+        (tmp_path / name).write_text("")
+    found = [path.name for path in archive.find_transcript(tmp_path / "meeting.wav")]
+    assert found == ["meeting.vtt", "meeting.de.eaf", "meeting.pt-BR.srt"]
+    assert [path.name for path in archive.find_transcript(tmp_path / "meeting.part2.wav")] == ["meeting.part2.vtt"]
+
+
+def test_shares_are_shares_where_the_output_is_linear():
+    np.testing.assert_allclose(
+        output.as_shares(np.array([[-0.2, 0.6, 0.2], [-1, -1, -2]])), [[0, 0.75, 0.25], [1 / 3] * 3], rtol=1e-6
+    )
+
+
+def test_options_that_a_checkpoint_does_not_read_are_refused(command, checkpoint, tmp_path):
+    wav = write_talk(tmp_path)
+    for option in ("--text-encoder", "--audio-encoder"):
+        with pytest.raises(InputError, match=f"untrained: this run reads nothing from {option}: drop it"):
+            command(wav, option, "some/name")
+    audio = write_checkpoint(tmp_path / "deaf", "audio")
+    with pytest.raises(InputError, match="deaf: this run reads nothing from --glove: drop it"):
+        load_checkpoint(audio, glove=tmp_path / "words.txt")
+    assert not (tmp_path / "emotions").exists()

@@ -139,6 +139,7 @@ def test_marks_by_hand():
     texts = ["No! No! No!", "What?! Well\u2026", "\uff1f yes ....", "unheard!"]
     counts = mark_counts(texts, np.array([[1.0], [1], [1], [0]]))
     np.testing.assert_allclose(counts, [[2, 0, 0], [1, 1, 1], [0, 1, 1], [0, 0, 0]], rtol=1e-6)
+    assert untrained().predict_dialog([], np.zeros((0, 2)), [], [], []).shape == (0, 4)
     with_marks, without = untrained(modality="text", members=1, marks=True), untrained(modality="text", members=1)
     np.testing.assert_array_equal(with_marks.word_rows(["no?!"])[0, -3:], [1, 1, 0])
     np.testing.assert_array_equal(without.word_rows(["no?!"]), without.word_rows(["no"]))
