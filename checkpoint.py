@@ -25,17 +25,17 @@ def check_sources(folder, glove=None, text_encoder=None, audio_encoder=None):
     """Refuses a GloVe file, or the place of an encoder, that a run would not read.
 
     Raises:
-        InputError: names the option; or the folder is no run.
+        InputError: says which; or the folder is no run.
     """
     run = read_run(Path(folder))
-    settings, encoded = run.settings, run.settings.words in ("encoder", "both")
-    for option, given, read in (
-        ("--glove", glove, settings.reads_glove and system_of(settings.variant).reads_further_words),
-        ("--text-encoder", text_encoder, settings.modality != "audio" and encoded),
-        ("--audio-encoder", audio_encoder, settings.modality != "text" and run.corpus.audio_encoder),
+    read = system_of(run.settings.variant).word_sources(run.settings)
+    for given, is_read, what in (
+        (glove, "glove" in read, "words of a GloVe file"),
+        (text_encoder, "text_encoder" in read, "words through an encoder"),
+        (audio_encoder, run.settings.modality != "text" and run.corpus.audio_encoder, "sound through an encoder"),
     ):
-        if given and not read:
-            raise InputError(f"{folder}: this run reads nothing from {option}: drop it")
+        if given and not is_read:
+            raise InputError(f"{folder}: this run reads no {what}, and {given} was given for it; leave it out")
 
 
 def load_checkpoint(folder, stages=None, glove=None, text_encoder=None):

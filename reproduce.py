@@ -90,7 +90,7 @@ def parse_arguments(argv=None):
     asked = {option for one in experiment.systems.values() for option in one.options}
     if arguments.quick and "both" in asked:
         parser.error(f"{experiment.name} needs --corpus with an encoder's vectors: the miniature corpus has none")
-    if {"glove", "both"} & asked and not (arguments.glove or arguments.finished):
+    if ({"glove", "both"} & asked or "plain-peers" in experiment.extras) and not arguments.glove:
         parser.error(f"{experiment.name} reads the word vectors of GloVe: give --glove FILE")
     if arguments.rates and (experiment.rated is None or list(arguments.rates) != sorted(set(arguments.rates))):
         parser.error("--rates goes with table1 and table3, and takes different rates, the lowest first")

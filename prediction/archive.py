@@ -11,6 +11,7 @@ import multiprocessing
 import os
 import re
 import sys
+from collections import Counter
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, ProcessPoolExecutor, wait
 from dataclasses import replace
 from pathlib import Path
@@ -26,38 +27,53 @@ from prediction.output import BEFORE_SHARES_OF_ALL, is_answer
 from storage.files import InputError, atomic_path, made_folder
 from storage.runs import read_run
 
-# Of several transcripts the one that people made, then the one that says most.
+# Of several transcripts with the same kind of name the one that people made, then the one that says most.
 _ORDER = (".eaf", ".textgrid", ".cha", ".json", ".vtt", ".srt", ".csv", ".tsv")
-_LANGUAGE = re.compile(r"\.[A-Za-z]{2,3}(?:-[A-Za-z0-9]{2,8})*")  # "talk.en.vtt", "talk.pt-BR.vtt"
-_OF_FOLDER = ("summary", "index")  # files of predict_folder's own
+_LANGUAGE = re.compile(r"\.[A-Za-z]{2,3}(?:[-_][A-Za-z0-9]{2,8})*")  # "talk.en.vtt", "talk.pt-BR.vtt"
+_SUMMARY, _INDEX = "summary.csv", "index.html"
 
 
-def find_transcript(recording, names=None):
-    """The transcripts beside a recording: its name, or its name and a language ("talk.en.vtt"), with their endings.
+def transcripts_in(names):
+    """The transcripts among the files of a folder, by the recording that they are of.
 
-    Those of another recording in the folder, and what predict.py has written there, are none of them.
+    They have its name, or its name and a language ("talk.en.vtt"), with their endings. One that has the name of another
+    recording is of that one.
+
+    Args:
+        names: of the folder's files.
+
+    Returns:
+        {name of a recording, with or without its ending: [(whether with a language, place in _ORDER, name)]}.
+    """
+    sounds = [name for name in names if os.path.splitext(name)[1].lower() in sound.SUFFIXES]
+    recordings, found = {*sounds, *(os.path.splitext(name)[0] for name in sounds)}, {}
+    for name in names:
+        stem, suffix = os.path.splitext(name)
+        if suffix.lower() in TRANSCRIPTS:
+            place = _ORDER.index(suffix.lower())
+            found.setdefault(stem, []).append((False, place, name))
+            base, language = os.path.splitext(stem)
+            if _LANGUAGE.fullmatch(language) and language.lower() not in sound.SUFFIXES and stem not in recordings:
+                found.setdefault(base, []).append((True, place, name))
+    return found
+
+
+def find_transcript(recording, transcripts=None):
+    """The transcripts beside a recording, the best first; never what predict.py has written there.
 
     Args:
         recording: its path.
-        names: the names of the files in its folder, if known.
+        transcripts: of `transcripts_in` its folder, if known.
 
     Returns:
-        Paths, the best first.
+        Paths.
     """
     recording = Path(recording)
-    if names is None:
-        names = sorted(path.name for path in recording.parent.iterdir() if path.is_file())
-    sounds = {name for name in names if os.path.splitext(name)[1].lower() in sound.SUFFIXES}
-    of_others = {*sounds, *(os.path.splitext(name)[0] for name in sounds)}
-    found = []
-    for name in names:
-        stem, suffix = os.path.splitext(name)
-        base, language = os.path.splitext(stem)
-        own = stem in (recording.stem, recording.name)
-        in_a_language = base == recording.stem and _LANGUAGE.fullmatch(language) and stem not in of_others
-        if suffix.lower() in TRANSCRIPTS and (own or in_a_language) and not is_answer(recording.parent / name):
-            found.append((not own, _ORDER.index(suffix.lower()), name))
-    return [recording.parent / name for *_, name in sorted(found)]
+    if transcripts is None:
+        transcripts = transcripts_in(sorted(path.name for path in recording.parent.iterdir() if path.is_file()))
+    found = sorted([*transcripts.get(recording.stem, ()), *transcripts.get(recording.name, ())])
+    paths = [recording.parent / name for *_, name in found]
+    return [path for path in paths if not is_answer(path)]
 
 
 def job_of(recording, transcript=None, name=None):
@@ -94,15 +110,16 @@ def jobs_in(folder, out, audio=True):
         mine = [name for name in names if os.path.splitext(name)[1].lower() in wanted]
         if not audio:
             mine = [name for name in mine if not is_answer(Path(here) / name)]
-        stems = [os.path.splitext(name)[0].lower() for name in mine]
+        stems = Counter(os.path.splitext(name)[0].lower() for name in mine)
+        transcripts = transcripts_in(names) if audio else {}
         for name in mine:
             stem = os.path.splitext(name)[0]
-            alone = stems.count(stem.lower()) == 1 and (place / stem).as_posix().lower() not in _OF_FOLDER
+            alone = stems[stem.lower()] == 1 and (place / stem).as_posix().lower() not in ("summary", "index")
             called = (place / (stem if alone else name)).as_posix()
             if not audio:
                 yield conversation.Job(called, Path(here) / name)
                 continue
-            found = find_transcript(Path(here) / name, names)
+            found = find_transcript(Path(here) / name, transcripts)
             if found:
                 yield conversation.Job(called, found[0], Path(here) / name, tuple(found[1:]))
             else:
@@ -122,11 +139,15 @@ def predict_folder(folder, options, out, scheduler=None):
         ({"done", "skipped"}: counts, {name: why} of those that failed).
 
     Raises:
-        InputError: nothing to predict is there, or the checkpoint cannot be loaded.
+        InputError: nothing to predict is there, the checkpoint cannot be loaded, or `out` has a summary.csv or an
+            index.html that is not of predict.py.
     """
     if next(iter(jobs_in(folder, out, options.audio)), None) is None:
         raise InputError(f"{folder}: no {'recording' if options.audio else 'transcript'} in it")
     checkpoint_said(options.checkpoint)
+    for path in (Path(out) / name for name in (_SUMMARY, _INDEX)):
+        if path.exists() and not is_answer(path):
+            raise InputError(f"{path}: the folder's own {path.name} would take its place; choose another --out")
     made_folder(out)
     counts, failures = {"done": 0, "skipped": 0}, {}
     width = options.jobs or os.cpu_count()
@@ -253,7 +274,7 @@ def _summarise(folder, options, out, failures):
     """Writes summary.csv and index.html from the answers that are there, one at a time."""
     out = Path(out)
     names, checkpoint, rows, total = read_run(options.checkpoint).emotions, checkpoint_said(options.checkpoint), [], 0
-    with atomic_path(out / "summary.csv") as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
+    with atomic_path(out / _SUMMARY) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
         header = [*BEFORE_SHARES_OF_ALL, *names, "top", "failure"]
         writer = csv.DictWriter(file, header, extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
@@ -273,7 +294,7 @@ def _summarise(folder, options, out, failures):
                 cells |= {name: f"{one:.6f}" for name, one in zip(names, shares, strict=True)}
                 cells["top"] = names[int(np.argmax(shares))]
             writer.writerow(cells)
-    page.write_index(out / "index.html", rows, total, limits_of(options.checkpoint))
+    page.write_index(out / _INDEX, rows, total, limits_of(options.checkpoint))
 
 
 def _summary(answer):

@@ -116,9 +116,9 @@ def finished(job, options, out):
     """What NAME.json of an earlier run holds where that run was of the same inputs, else None."""
     known = read_answer(path_of(job, out, ".json"))
     try:
-        if known and known["inputs"] == job.inputs(options):
+        if known and known["inputs"] == job.inputs(options) and output.adds_up(known):
             return known if known["checkpoint"] == checkpoint_said(options.checkpoint) else None
-    except (InputError, OSError, KeyError):
+    except (InputError, OSError, KeyError, TypeError):
         pass
     return None
 

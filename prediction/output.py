@@ -95,15 +95,23 @@ def as_shares(predictions):
     return as_distributions(predictions).astype("float32")
 
 
+def adds_up(answer):
+    """Whether the shares of a NAME.json are shares; an earlier version wrote the paper's system's as they were."""
+    given = [one["shares"] for one in answer["utterances"] if one["shares"] is not None]
+    return all(min(shares) >= 0 and abs(sum(shares) - 1) < 1e-4 for shares in given)
+
+
 def is_answer(path):
-    """Whether a file is one that this project wrote: subtitles by their name, tables and JSON by how they begin."""
+    """Whether predict.py wrote a file: subtitles by their name, tables, JSON and a folder's index by how they begin."""
     path = Path(path)
     if path.name.lower().endswith(".emotions.vtt"):
         return True
-    if path.suffix.lower() not in (".csv", ".json"):
+    if path.suffix.lower() not in (".csv", ".json", ".html"):
         return False
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
+            if path.suffix.lower() == ".html":
+                return "<title>Emotions in " in file.read(10_000)
             first = file.readline(10_000)
             if path.suffix.lower() == ".json":
                 return first == "{\n" and file.readline(10_000).strip() == f'"format": "{FORMAT}",'

@@ -69,13 +69,15 @@ class StageData:
 
     `names` are the n ids; `batch(chosen, order)` gives the network's input and targets for an array of positions,
     with the numpy random generator `order` for what it draws; `predict_dev()` gives the (m, C) prediction for the dev
-    utterances, the rows `dev` of the task. `cut(n, batch_size, order)` cuts the samples into index arrays.
+    utterances, the rows `dev` of the task. `cut(n, batch_size, order)` cuts the samples into index arrays. `num_taught`
+    is how many rows of all targets are no padding; None for one of each sample.
     """
 
     names: np.ndarray
     batch: Callable
     predict_dev: Callable
     cut: Callable = shuffled_batches
+    num_taught: int | None = None
 
 
 @dataclass(frozen=True)
@@ -105,12 +107,10 @@ class Work(Protocol):
 class System:
     """A way to recognise emotions, from settings and corpus to answers.
 
-    `defaults` are settings that replace the paper's where the command line gives none. `reads_further_words` says
-    whether its recogniser can take words from a GloVe file that training did not have.
+    `defaults` are settings that replace the paper's where the command line gives none.
     """
 
     defaults = {}
-    reads_further_words = False
 
     def check(self, settings):
         """Says what cannot be.
@@ -118,6 +118,10 @@ class System:
         Raises:
             InputError: in one sentence.
         """
+
+    def word_sources(self, settings):
+        """Which fields of `WordSources` the recogniser of a run with such settings reads."""
+        return ()
 
     def settled(self, settings, corpus, glove):
         """`Settings` with what the files decide, for run.json; arguments besides as of `work`.

@@ -5,6 +5,7 @@ was stopped and resumed ends with the same bytes as one that never was.
 """
 
 import contextlib
+import math
 import time
 
 import keras
@@ -63,9 +64,7 @@ def fit(stage, network, data, task, folder, earlier_rows, stop, kept_epochs=None
             step_loss = float(network.train_on_batch(inputs, targets))
             if not np.isfinite(step_loss):
                 raise gone_wrong(f"the loss is {step_loss}", data.names[chosen], progress, state, folder)
-            # Rows of padding have no target and add nothing, but Keras divides by their number too.
-            taught = targets.any(axis=-1)
-            progress.loss_sum += step_loss * (taught.size / max(int(taught.sum()), 1)) * len(chosen)
+            progress.loss_sum += step_loss * math.prod(targets.shape[:-1])  # Keras' mean is over rows of padding, too
             progress.step += 1
             bar.step()
             signal = stop()
@@ -78,7 +77,7 @@ def fit(stage, network, data, task, folder, earlier_rows, stop, kept_epochs=None
             if not np.isfinite(predictions).all():
                 names = task.corpus.utterance_id[task.dev][~np.isfinite(predictions).all(axis=1)]
                 raise gone_wrong("the prediction is no number", names, progress, state, folder)
-            row = end_epoch(predictions, task, len(data.names), recipe, progress, state)
+            row = end_epoch(predictions, task, data.num_taught or len(data.names), recipe, progress, state)
             if kept_epochs:
                 save_weights(network, epoch_weights(kept_epochs, progress.epoch))
         progress.seconds += time.perf_counter() - began
@@ -147,13 +146,13 @@ def gone_wrong(what, names, progress, state, folder):
     )
 
 
-def end_epoch(predictions, task, num_samples, recipe, progress, state):
+def end_epoch(predictions, task, num_taught, recipe, progress, state):
     """Scores the dev utterances, keeps the weights if they are the best so far, and moves on to the next epoch."""
     dev_loss = LOSSES[recipe.loss](task.targets[task.dev], predictions)
     matrix = confusion_matrix(task.shares[task.dev], predictions)
     dev_accuracy = scores(matrix, task.emotions)["accuracy"] if matrix.any() else None
     progress.epoch += 1
-    row = (progress.epoch, progress.loss_sum / num_samples, dev_loss, dev_accuracy)
+    row = (progress.epoch, progress.loss_sum / num_taught, dev_loss, dev_accuracy)
     progress.history.append(row)
     progress.step, progress.loss_sum = 0, 0.0
     if dev_loss < progress.best_dev_loss:

@@ -46,7 +46,6 @@ class Members(System):
     """Members of different seeds that read whole dialogs; see `systems.base.System`."""
 
     recogniser_class = None  # a `DialogRecogniser`
-    reads_further_words = True
     defaults = {
         "loss": "cross_entropy",
         "epochs": 60,
@@ -62,6 +61,10 @@ class Members(System):
             raise InputError(f"--variant {settings.variant} is trained with cross_entropy: drop --loss")
         if settings.marks and settings.modality == "audio":
             raise InputError("--modality audio reads no words: drop --marks")
+
+    def word_sources(self, settings):
+        fields = {"glove": "glove", "encoder": "text_encoder"}
+        return tuple(fields[kind] for kind in words_of(settings) if kind in fields)
 
     def network(self, settings, widths, num_emotions):
         """A fresh network of (B, H, ...) dialogs; `widths` as of `Inputs`."""
@@ -291,7 +294,7 @@ class _Work:
             dialogs = dev_dialogs.values()
             return mean_answers([network], len(targets), dialogs, self.of_dialogs, settings.context)[task.dev]
 
-        return StageData(np.array(list(train_dialogs), object), batch, predict_dev, cut)
+        return StageData(np.array(list(train_dialogs), object), batch, predict_dev, cut, len(task.train))
 
     def done(self, stage, network):
         """Members do not read each other."""

@@ -22,7 +22,7 @@ SEEDS = (0, 1)
 def work_of(experiment, corpus, out, *options):
     """The `Reproduction` of a command line."""
     seeds = () if "--seeds" in options else ("--seeds", *map(str, SEEDS))
-    if experiment.startswith(("causal", "emo", "encoded")):  # it reads words through GloVe
+    if experiment.startswith(("causal", "emo", "encoded", "plain")):  # it reads words through GloVe
         glove = corpus.with_name("glove.txt")
         glove.write_text("word 1\n")
         options = ("--glove", str(glove), *options)

@@ -134,6 +134,8 @@ def test_folder_of_another_run_is_refused(done, tmp_path):
 def test_what_is_missing_is_said_before_anything_is_made(capsys):
     for arguments, message in (
         (["causal", "--quick"], "causal reads the word vectors of GloVe: give --glove FILE"),
+        (["causal", "--corpus", "a.h5", "--finished"], "causal reads the word vectors of GloVe"),
+        (["plain-peers", "--quick"], "plain-peers reads the word vectors of GloVe: give --glove FILE"),
         (["encoded", "--quick"], "encoded needs --corpus with an encoder's vectors: the miniature corpus has none"),
         (["meld", "--quick"], "meld needs --corpus with MELD"),
         (["table3", "--quick", "--seeds", "0", "-1"], "--seeds must be at least 0"),

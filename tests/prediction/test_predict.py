@@ -257,6 +257,14 @@ def test_answers_are_not_taken_for_conversations(command, monkeypatch, tmp_path)
         assert [row["conversation"] for row in rows] == ["index.vtt", "summary.vtt", "talk"]
         assert read_csv(out / "summary.vtt.csv")[0]["transcript"] == "hello you"
         assert 'href="index.vtt.html"' in (out / "index.html").read_text("utf-8")
+    for name in ("summary.csv", "index.html"):  # somebody's own, beside what shall be predicted
+        folder = tmp_path / f"own {name}"
+        folder.mkdir()
+        (folder / "talk.vtt").write_text(cue)
+        (folder / name).write_text("start,end,speaker,text\n0,1,Ann,hello\n")
+        with pytest.raises(InputError, match=f"{name}: the folder's own {name} would take its place"):
+            command(folder, "--audio", "none", "--out", folder)
+        assert (folder / name).read_text().startswith("start,end") and len(list(folder.iterdir())) == 2
     wav = write_talk(tmp_path / "sound")
     (tmp_path / "sound" / "talk.csv").rename(tmp_path / "sound" / "talk.en.csv")
     for _ in range(2):
@@ -383,19 +391,12 @@ def test_the_demo(command, tmp_path):
 
 
 def test_a_transcript_of_another_recording_is_none_of_this(tmp_path):
-    names = [
-        "meeting.wav",
-        "meeting.part2.wav",
-        "meeting.part2.vtt",
-        "meeting.02.eaf",
-        "meeting.de.eaf",
-        "meeting.ok.mp3",
-    ]
-    names += ["meeting.vtt", "meeting.pt-BR.srt", "meeting.ok.vtt"]
+    names = ["meeting.wav", "meeting.part2.wav", "meeting.part2.vtt", "meeting.02.eaf", "meeting.de.eaf"]
+    names += ["meeting.vtt", "meeting.pt-BR.srt", "meeting.en_US.srt", "meeting.ok.mp3", "meeting.ok.vtt"]
     for name in names:
         (tmp_path / name).write_text("")
     found = [path.name for path in archive.find_transcript(tmp_path / "meeting.wav")]
-    assert found == ["meeting.vtt", "meeting.de.eaf", "meeting.pt-BR.srt"]
+    assert found == ["meeting.vtt", "meeting.de.eaf", "meeting.en_US.srt", "meeting.pt-BR.srt"]
     assert [path.name for path in archive.find_transcript(tmp_path / "meeting.part2.wav")] == ["meeting.part2.vtt"]
 
 
@@ -405,12 +406,18 @@ def test_shares_are_shares_where_the_output_is_linear():
     )
 
 
+def test_an_answer_with_negative_shares_is_made_again():
+    """As an earlier version wrote those of the paper's system."""
+    for shares, whole in (([0.25, 0.75], True), ([-0.05, 1.05], False), ([0.6, 0.5], False)):
+        assert output.adds_up({"utterances": [{"shares": None}, {"shares": shares}]}) == whole
+
+
 def test_options_that_a_checkpoint_does_not_read_are_refused(command, checkpoint, tmp_path):
     wav = write_talk(tmp_path)
-    for option in ("--text-encoder", "--audio-encoder"):
-        with pytest.raises(InputError, match=f"untrained: this run reads nothing from {option}: drop it"):
+    for option, what in (("--text-encoder", "words"), ("--audio-encoder", "sound")):
+        with pytest.raises(InputError, match=f"untrained: this run reads no {what} through an encoder, and some"):
             command(wav, option, "some/name")
     audio = write_checkpoint(tmp_path / "deaf", "audio")
-    with pytest.raises(InputError, match="deaf: this run reads nothing from --glove: drop it"):
+    with pytest.raises(InputError, match="deaf: this run reads no words of a GloVe file, and .*words.txt was given"):
         load_checkpoint(audio, glove=tmp_path / "words.txt")
     assert not (tmp_path / "emotions").exists()
