@@ -24,6 +24,9 @@ from training import backend
 def check_sources(folder, glove=None, text_encoder=None, audio_encoder=None):
     """Refuses a GloVe file, or the place of an encoder, that a run would not read.
 
+    Returns:
+        The `storage.runs.Run` of the folder.
+
     Raises:
         InputError: says which; or the folder is no run.
     """
@@ -36,6 +39,7 @@ def check_sources(folder, glove=None, text_encoder=None, audio_encoder=None):
     ):
         if given and not is_read:
             raise InputError(f"{folder}: this run reads no {what}, and {given} was given for it; leave it out")
+    return run
 
 
 def load_checkpoint(folder, stages=None, glove=None, text_encoder=None):
@@ -57,8 +61,7 @@ def load_checkpoint(folder, stages=None, glove=None, text_encoder=None):
     if glove and not Path(glove).is_file():
         raise InputError(f"{glove}: {'a folder' if Path(glove).is_dir() else 'no such file'}; give a GloVe file")
     folder = Path(folder)
-    check_sources(folder, glove, text_encoder)
-    run = read_run(folder)
+    run = check_sources(folder, glove, text_encoder)
     system = system_of(run.settings.variant)
     known = [stage.name for stage in system.stages(run.settings)]
     for stage in run.stages:

@@ -18,7 +18,7 @@ from data.audio import SAMPLE_RATE_HZ
 from data.pretrained import LONGEST_TEXT, fingerprint, folders, loaded, name_of, one_line
 from data.rows import Rows, joined
 from data.workers import progress_bar
-from settings import said_of
+from settings import option, said_of
 from storage.files import InputError, named
 from storage.runs import EncoderFiles
 
@@ -53,7 +53,7 @@ class _Encoder:
         try:
             return cls(str(folder.absolute()), EncoderFiles(sha256=fingerprint(folder), **about))._checked()
         except ValidationError as error:
-            raise InputError(said_of(error)) from error
+            raise InputError(said_of(error, option)) from error
 
     @classmethod
     def find(cls, identity, path_or_name=None):

@@ -107,8 +107,6 @@ def _encoders(given, audio):
     """{field of `data.build.Options`: encoder} of those that are asked for."""
     from data import encoders
 
-    if given.layers and len(set(given.layers)) < len(given.layers):
-        raise InputError("--layers: one is there twice")
     how, found = {"layers": given.layers or (-1,), "pooling": given.pooling, "download": given.download}, {}
     if audio.startswith(_ENCODER):
         found["audio"] = encoders.AudioEncoder.load(audio.removeprefix(_ENCODER), **how)

@@ -87,9 +87,14 @@ def blocks(num, size=BLOCK_ROWS):
 
 
 def dialog_blocks(dialogs, size=BLOCK_ROWS):
-    """Slices that follow each other, in lists of about `size` rows; a longer dialog is a list of its own."""
+    """Slices that follow each other, in lists of about `size` rows; a longer dialog is a list of its own.
+
+    Slices without rows are left out.
+    """
     lists, num = [], size
     for rows in dialogs:
+        if rows.stop == rows.start:
+            continue
         if num + rows.stop - rows.start > size:
             lists.append([])
             num = 0

@@ -31,6 +31,7 @@ from storage.runs import read_run
 _ORDER = (".eaf", ".textgrid", ".cha", ".json", ".vtt", ".srt", ".csv", ".tsv")
 _LANGUAGE = re.compile(r"\.[A-Za-z]{2,3}(?:[-_][A-Za-z0-9]{2,8})*")  # "talk.en.vtt", "talk.pt-BR.vtt"
 _SUMMARY, _INDEX = "summary.csv", "index.html"
+_OF_FOLDER = {os.path.splitext(name)[0] for name in (_SUMMARY, _INDEX)}
 
 
 def transcripts_in(names):
@@ -114,7 +115,7 @@ def jobs_in(folder, out, audio=True):
         transcripts = transcripts_in(names) if audio else {}
         for name in mine:
             stem = os.path.splitext(name)[0]
-            alone = stems[stem.lower()] == 1 and (place / stem).as_posix().lower() not in ("summary", "index")
+            alone = stems[stem.lower()] == 1 and (place / stem).as_posix().lower() not in _OF_FOLDER
             called = (place / (stem if alone else name)).as_posix()
             if not audio:
                 yield conversation.Job(called, Path(here) / name)

@@ -26,7 +26,7 @@ from prediction.about import checkpoint_said, limits_of
 from prediction.page import write_page
 from storage.files import InputError, made_folder, named, read_json, sha256
 
-SUFFIXES = (".html", ".csv", ".emotions.vtt", ".json")  # of what is written, the last one last
+SUFFIXES = (".html", ".csv", output.SUBTITLES, ".json")  # of what is written, the last one last
 _OVERLAP_S = 0.1  # shorter ones come of rounded times
 _LOUDEST = "no speakers are named: each utterance is given to the channel that is loudest at its time"
 _ROUNDED_S = 0.25  # that an end may lie behind the recording's
@@ -107,8 +107,9 @@ def read_answer(path):
     """What a NAME.json of ours holds, or None where it is none."""
     try:
         known = read_json(path)
-        return known if (known["format"], known["format_version"]) == (output.FORMAT, output.FORMAT_VERSION) else None
-    except (InputError, KeyError, TypeError):
+        ours = (known["format"], known["format_version"]) == (output.FORMAT, output.FORMAT_VERSION)
+        return known if ours and output.adds_up(known) else None
+    except (InputError, KeyError, TypeError, ValueError):
         return None
 
 
@@ -116,9 +117,9 @@ def finished(job, options, out):
     """What NAME.json of an earlier run holds where that run was of the same inputs, else None."""
     known = read_answer(path_of(job, out, ".json"))
     try:
-        if known and known["inputs"] == job.inputs(options) and output.adds_up(known):
+        if known and known["inputs"] == job.inputs(options):
             return known if known["checkpoint"] == checkpoint_said(options.checkpoint) else None
-    except (InputError, OSError, KeyError, TypeError):
+    except (InputError, OSError, KeyError):
         pass
     return None
 

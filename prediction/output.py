@@ -14,6 +14,7 @@ from scoring.metrics import as_distributions
 from storage.files import write_csv, write_json, write_text
 
 FORMAT, FORMAT_VERSION = "mcaf-prediction", 1
+SUBTITLES = ".emotions.vtt"
 RESTS_ON = ("words+sound", "words", "sound", "nothing")
 _BEFORE_SHARES = ("utterance", "start_s", "end_s", "speaker", "transcript")  # columns of NAME.csv
 _AFTER_SHARES = ("top", "top_share", "entropy_bits", "rests_on")
@@ -104,7 +105,7 @@ def adds_up(answer):
 def is_answer(path):
     """Whether predict.py wrote a file: subtitles by their name, tables, JSON and a folder's index by how they begin."""
     path = Path(path)
-    if path.name.lower().endswith(".emotions.vtt"):
+    if path.name.lower().endswith(SUBTITLES):
         return True
     if path.suffix.lower() not in (".csv", ".json", ".html"):
         return False

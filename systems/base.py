@@ -204,7 +204,7 @@ class Recogniser:
     @functools.cached_property
     def glove(self):
         """The `WordsFile` from which it has words that training did not have, or None."""
-        path = self.sources.glove if self.run.settings.reads_glove else None
+        path = self.sources.glove
         return WordsFile(path=str(path), sha256=sha256(path)) if path else None
 
     @property

@@ -216,7 +216,7 @@ def mean_answers(networks, num, dialogs, arrays_of, context):
     """
     networks = list(networks)
     answers = np.zeros((num, networks[0].output_shape[-1]), "float32")
-    for part in dialog_blocks(rows for rows in dialogs if rows.stop > rows.start):
+    for part in dialog_blocks(dialogs):
         arrays, places = arrays_of(part), one_after_another(part)
         seen = seen_dialogs(places, context)
         mean = np.mean([predict_dialogs(network, arrays, seen) for network in networks], axis=0)

@@ -349,7 +349,7 @@ def test_the_command_refuses_before_it_begins(bert, tmp_path, capsys):
         (["sample", "--audio", "opensmile"], "argument --audio: 'opensmile' is none of egemaps_lld, emo_large"),
         (["sample", "--layers", "1"], "which encoder? give --text-encoder, or --audio encoder:PATH_OR_NAME"),
         (["encode", "--corpus", str(corpus)], "which encoder?"),
-        (["sample", "--text-encoder", "x", "--layers", "3", "3"], "--layers: one is there twice"),
+        (["sample", "--text-encoder", str(bert), "--layers", "3", "3"], "--layers: one is there twice"),
     ):
         with pytest.raises((SystemExit, InputError)) as caught:
             prepare.main([*arguments, "--out", str(tmp_path / "out.h5")])
