@@ -1,6 +1,7 @@
 """A plain LSTM on the very inputs of our causal system: what its attention layers are worth.
 
-An utterance is answered from itself and its past, as there; members, recipe and left-out modalities are the same.
+An utterance is answered from itself and its past, as there; members, recipe, left-out modalities and the windows of a
+long dialog are the same.
 """
 
 import keras

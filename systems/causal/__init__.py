@@ -22,7 +22,7 @@ from settings import Settings
 from storage.files import InputError
 from storage.runs import read_words
 from storage.weights import ADVICE, load_arrays, load_weights
-from systems.base import Recipe, Recogniser, Stage, StageData, System, WordSources, correlation_layers
+from systems.base import READ_BY_SOME, Recipe, Recogniser, Stage, StageData, System, WordSources, correlation_layers
 from systems.causal.inputs import (
     TIMING_NAMES,
     WORD_COLUMNS,
@@ -34,7 +34,7 @@ from systems.causal.inputs import (
     speaker_codes,
     word_counts,
 )
-from systems.causal.network import causal_network, dialog_rows, predict_dialogs
+from systems.causal.network import MOST_ROWS, causal_network, dialog_rows, predict_dialogs, windows
 from systems.causal.stream import DialogStream
 
 # From sound alone the dev loss rises in the first epochs before it falls again: patience waits for that.
@@ -55,12 +55,13 @@ class Members(System):
         "members": 4,
         "left_out": 0.2,
     }
+    reads = READ_BY_SOME
 
     def check(self, settings):
         if settings.loss != "cross_entropy":
             raise InputError(f"--variant {settings.variant} is trained with cross_entropy: drop --loss")
-        if settings.marks and settings.modality == "audio":
-            raise InputError("--modality audio reads no words: drop --marks")
+        if settings.modality == "audio" and (settings.marks or settings.words != "given"):
+            raise InputError("--modality audio reads no words: drop --marks, --words")
 
     def word_sources(self, settings):
         fields = {"glove": "glove", "encoder": "text_encoder"}
@@ -201,6 +202,11 @@ def one_after_another(dialogs):
     return [slice(start, stop) for start, stop in zip([0, *stops], stops, strict=False)]
 
 
+def joined(parts):
+    """{name: rows one after the other} of several {name: rows}."""
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
 def mean_answers(networks, num, dialogs, arrays_of, context):
     """The mean of the networks' answers, some thousand utterances at a time.
 
@@ -258,34 +264,45 @@ class _Work:
         return self.system.network(self.task.settings, self.inputs.widths, len(self.task.emotions))
 
     def of_dialogs(self, dialogs):
-        """`Inputs.arrays` of slices of the corpus, one after the other; kept from epoch to epoch as far as they fit."""
-        arrays = []
-        for rows in dialogs:
-            made = self.kept.get(rows.start)
-            if made is None:
-                seen = seen_dialogs([slice(0, rows.stop - rows.start)], self.task.settings.context)
-                made = self.inputs.arrays(self.task.corpus.take(rows), seen, self.inputs.word_rows)
-                num_bytes = sum(one.nbytes for one in made.values())
-                if self.num_bytes + num_bytes <= MOST_IN_MEMORY:
-                    self.kept[rows.start], self.num_bytes = made, self.num_bytes + num_bytes
-            arrays.append(made)
-        return {name: np.concatenate([one[name] for one in arrays]) for name in arrays[0]}
+        """`Inputs.arrays` of dialogs of the corpus, one after the other."""
+        return joined([self.of_dialog(rows) for rows in dialogs])
+
+    def of_dialog(self, rows):
+        """`Inputs.arrays` of a dialog, a slice of the corpus; kept from epoch to epoch as far as they fit."""
+        made = self.kept.get(rows.start)
+        if made is None:
+            seen = seen_dialogs([slice(0, rows.stop - rows.start)], self.task.settings.context)
+            made = self.inputs.arrays(self.task.corpus.take(rows), seen, self.inputs.word_rows)
+            num_bytes = sum(one.nbytes for one in made.values())
+            if self.num_bytes + num_bytes <= MOST_IN_MEMORY:
+                self.kept[rows.start], self.num_bytes = made, self.num_bytes + num_bytes
+        return made
 
     def data(self, stage, network):
         task, settings = self.task, self.task.settings
         targets = np.zeros_like(task.targets)  # an utterance without votes has no target and adds nothing to the loss
         targets[task.train] = task.targets[task.train]
         train_dialogs, dev_dialogs = (dialogs_with(task.dialogs, part, len(targets)) for part in (task.train, task.dev))
-        slices = list(train_dialogs.values())
-        lengths = np.array([rows.stop - rows.start for rows in slices])
+        # A dialog that the network cannot see at once is learned in pieces: (its name, its rows, those of the piece).
+        pieces = [
+            (name, rows, slice(start, min(start + MOST_ROWS, rows.stop)))
+            for name, rows in train_dialogs.items()
+            for start in range(rows.start, rows.stop, MOST_ROWS)
+        ]
+        lengths = np.array([piece.stop - piece.start for *_, piece in pieces])
 
         def batch(chosen, order):
-            dialogs = [slices[i] for i in chosen]
-            seen = seen_dialogs(one_after_another(dialogs), settings.context)
-            rows = dialog_rows(self.of_dialogs(dialogs), seen)
+            read = [pieces[i][1:] for i in chosen]
+            places = [slice(piece.start - rows.start, piece.stop - rows.start) for rows, piece in read]
+            taken = [
+                {name: values[place] for name, values in self.of_dialog(rows).items()}
+                for (rows, _), place in zip(read, places, strict=True)
+            ]
+            seen = seen_dialogs(one_after_another(places), settings.context)
+            rows = dialog_rows(joined(taken), seen)
             if settings.left_out and settings.modality == "text+audio":
                 leave_out(rows, settings.left_out, order)
-            return rows, side_by_side(np.concatenate([targets[one] for one in dialogs]), seen)
+            return rows, side_by_side(np.concatenate([targets[piece] for _, piece in read]), seen)
 
         def cut(num, batch_size, order):
             return similar_length_batches(lengths, batch_size, order)
@@ -294,7 +311,7 @@ class _Work:
             dialogs = dev_dialogs.values()
             return mean_answers([network], len(targets), dialogs, self.of_dialogs, settings.context)[task.dev]
 
-        return StageData(np.array(list(train_dialogs), object), batch, predict_dev, cut, len(task.train))
+        return StageData(np.array([name for name, *_ in pieces], object), batch, predict_dev, cut, len(task.train))
 
     def done(self, stage, network):
         """Members do not read each other."""
@@ -393,11 +410,14 @@ class CausalRecogniser(DialogRecogniser):
     def last_attention(self, context):
         network = self.dialog_network()
         layer = correlation_layers(network)[-1]
-        rows = dialog_rows(self.inputs(context, [slice(0, len(context))]), [slice(0, len(context))])
+        whole = slice(0, len(context))
+        seen, _ = windows(whole)[-1]
+        rows = dialog_rows(self.inputs(context, [whole]), [seen])
         inputs = type(network)(network.input, layer.input[:2]).predict_on_batch(rows)
         _, scores = layer(inputs, speaker=rows["speaker"], return_scores=True)
-        of_last = [np.asarray(one)[0, :, len(context) - 1, : len(context)] for one in scores]  # (V, H)
-        padded = [np.concatenate([one, np.zeros((len(one), 1))], axis=1) for one in of_last]
+        num = seen.stop - seen.start
+        of_last = [np.asarray(one)[0, :, num - 1, :num] for one in scores]  # (V, H)
+        padded = [np.pad(one, ((0, 0), (seen.start, 1))) for one in of_last]  # what is not seen, and no padding row
         return dict(zip(("audio", "text"), padded, strict=True)), 0
 
 

@@ -23,8 +23,8 @@ INPUT_DROPOUT, DROPOUT, HIDDEN_DROPOUT = 0.3, 0.3, 0.4
 DISTANCE_EDGES = (1, 2, 3, 4, 5, 7, 9, 13, 17, 25, 33, 65)
 # Of the learned distance biases: Adam moves a weight by about its rate a step, too slow for a score at 1e-3.
 BIAS_SCALE = 10.0
-# Scores of a batch, B H H of one sub-view: bounds the memory of a prediction.
-_MOST_SCORES = 2**22
+# Of a dialog that the network sees at once: its scores are H x H for each sub-view.
+MOST_ROWS = 512
 
 
 @keras.saving.register_keras_serializable(package="mcaf")
@@ -146,25 +146,39 @@ def dialog_rows(arrays, dialogs):
     return {name: side_by_side(values, dialogs) for name, values in arrays.items()}
 
 
+def windows(rows):
+    """What the network sees at once of a dialog, so that its memory does not grow with the square of the length.
+
+    All of one with up to MOST_ROWS utterances. Of a longer one, each utterance is answered from itself and the 256 to
+    511 before it: half of MOST_ROWS, to one less than all.
+
+    Returns:
+        (slice that is seen, first row that is answered) pairs.
+    """
+    half = MOST_ROWS // 2
+    first = slice(rows.start, min(rows.start + MOST_ROWS, rows.stop))
+    starts = range(rows.start + MOST_ROWS, rows.stop, half)
+    return [(first, rows.start), *((slice(start - half, min(start + half, rows.stop)), start) for start in starts)]
+
+
 def predict_dialogs(network, arrays, dialogs, batch_rows=1024):
-    """Vote shares of each utterance; the network runs over each dialog once.
+    """Vote shares of each utterance; the network runs over each dialog once, or over its `windows`.
 
     Args:
         network: of `causal_network`.
         arrays: {input name: (N, ...)}, dialog by dialog.
         dialogs: the slices of the dialogs.
-        batch_rows: rows per step, at least one dialog.
+        batch_rows: rows per step, at least one dialog or window.
 
     Returns:
         (N, C) float32; utterances of no dialog stay 0.
     """
-    lengths = np.array([rows.stop - rows.start for rows in dialogs])
+    pieces = [piece for rows in dialogs for piece in windows(rows)]
+    lengths = np.array([rows.stop - rows.start for rows, _ in pieces])
     predictions = np.zeros((len(arrays["speaker"]), network.output_shape[-1]), "float32")
-    longest = int(lengths.max(initial=1))
-    most = max(1, min(batch_rows // longest, _MOST_SCORES // longest**2))
-    for chosen in length_batches(lengths, most):
-        slices = [dialogs[i] for i in chosen]
-        batch = predict_batch(network, dialog_rows(arrays, slices))  # (B, H, C)
-        for rows, answer in zip(slices, batch, strict=True):
-            predictions[rows] = answer[: rows.stop - rows.start]
+    for chosen in length_batches(lengths, max(1, batch_rows // int(lengths.max(initial=1)))):
+        batch = predict_batch(network, dialog_rows(arrays, [pieces[i][0] for i in chosen]))  # (B, H, C)
+        for i, answer in zip(chosen, batch, strict=True):
+            rows, first = pieces[i]
+            predictions[first : rows.stop] = answer[first - rows.start : rows.stop - rows.start]
     return predictions

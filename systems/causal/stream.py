@@ -1,4 +1,4 @@
-"""A running dialog, utterance by utterance, in NumPy: a step is one row of each layer, whatever came before.
+"""A running dialog, utterance by utterance, in NumPy: a step is one row of each layer, two from utterance 257 on.
 
 A framework takes longer to start a step than this one takes to compute. All members are computed side by side.
 
@@ -8,7 +8,7 @@ Letters of the shape comments: M members, F features, V sub-views, D sub-view si
 import numpy as np
 
 from systems.causal.inputs import LARGEST_FEATURE, PRIOR_ROWS
-from systems.causal.network import BIAS_SCALE, DISTANCE_EDGES, MODALITIES, NUM_LAYERS, SUB_VIEW_DIM
+from systems.causal.network import BIAS_SCALE, DISTANCE_EDGES, MODALITIES, MOST_ROWS, NUM_LAYERS, SUB_VIEW_DIM
 
 
 class DialogStream:
@@ -26,7 +26,7 @@ class DialogStream:
             for network in recogniser.networks.values()
         ]
         self.weights = {path: np.stack([member[path] for member in members]) for path in members[0]}
-        self.past = _Past()
+        self.past, self.following = _Past(), _Past()
 
     def step(self, transcript, audio_features=None, speaker=None, start_s=None, end_s=None):
         """Takes the next utterance; arguments are single rows of those of `Recogniser.predict_dialog`.
@@ -43,10 +43,14 @@ class DialogStream:
         past = self.past if self.context else _Past()
         if past.times and utterance.start_s is not None and utterance.start_s[0] < past.times[0]:
             raise ValueError(f"start_s {start_s} is before that of the utterance ahead, {past.times[0]}")
-        speakers = [*past.speakers, speaker]
         rows, sums = self._inputs(utterance, speaker, past)
-        shares = self._forward(rows, np.array([one == speaker for one in speakers]), past)
-        past.speakers, past.sums = speakers, sums
+        if len(past.speakers) == MOST_ROWS:  # see `network.windows`
+            past = self.past = self.following
+            self.following = _Past()
+        if len(past.speakers) >= MOST_ROWS // 2:  # as the window that comes next has it
+            self._forward(rows, speaker, self.following)
+        shares = self._forward(rows, speaker, past)
+        past.sums = sums
         past.times = None if utterance.start_s is None else (utterance.start_s[0], utterance.end_s[0])
         return shares.mean(axis=0).astype("float32")
 
@@ -68,8 +72,10 @@ class DialogStream:
             rows["audio"] = np.concatenate([features, distances])
         return rows, sums
 
-    def _forward(self, rows, same, past):
-        """(M, C) shares: the layers of `causal_network` on one row; `same` (H,): whose rows are the speaker's own."""
+    def _forward(self, rows, speaker, past):
+        """(M, C) shares: the layers of `causal_network` on the row of one utterance, which joins the past."""
+        past.speakers.append(speaker)
+        same = np.array([one == speaker for one in past.speakers])  # (H,)
         rows = {name: np.tanh(self._dense(f"{name}_dense", one)) for name, one in rows.items()}
         rows = {name: self._norm(f"input_norm_{name}", one) for name, one in rows.items()}
         absent = np.zeros_like(next(iter(rows.values())))
@@ -133,7 +139,7 @@ class _Past:
 
     def add(self, place, *new):
         """All keys and values (M, V, H, D) of a place with the newest (M, V, D); room is made in doubling blocks."""
-        kept, count = self.rows.get(place), len(self.speakers)
+        kept, count = self.rows.get(place), len(self.speakers) - 1
         if kept is None or count == kept[0].shape[2]:
             room = [np.zeros((*one.shape[:2], max(16, 2 * count), one.shape[2])) for one in new]
             for one, before in zip(room, kept or (), strict=False):

@@ -128,6 +128,28 @@ def test_scales_of_parts_are_those_of_the_whole():
     np.testing.assert_allclose(found.scale, [features[:, 0].std(), features[:, 1].std(), 1], rtol=1e-9)
 
 
+def test_a_long_dialog_is_learned_in_pieces(both, monkeypatch):
+    """Its pieces are the rows of the whole, with their targets, each once."""
+    system, found = system_of("causal"), {}
+    settings = Settings(variant="causal", **system.defaults | {"train_sessions": (1,), "left_out": 0.0})
+    task = Task.of(both[0], system.settled(settings, both[0], None))
+    (stage, *_), work = system.stages(task.settings), system.work(task, None)
+    for most in (512, 5):
+        monkeypatch.setattr("systems.causal.MOST_ROWS", most)
+        data = work.data(stage, None)
+        batches = [data.batch(np.array([i]), np.random.default_rng(1)) for i in range(len(data.names))]
+        ids = list(data.names)  # a name for each piece of a dialog
+        lengths = [min(most, DIALOG - most * ids[:i].count(name)) for i, name in enumerate(ids)]
+        assert ids.count(ids[0]) == (1 if most > DIALOG else 2)
+        parts = [[*inputs.values(), targets] for inputs, targets in batches]
+        found[most] = [
+            np.concatenate([values[0, :length] for values, length in zip(one, lengths, strict=True)])
+            for one in zip(*parts, strict=True)
+        ]
+    for whole, pieces in zip(*found.values(), strict=True):
+        np.testing.assert_array_equal(pieces, whole)
+
+
 @pytest.mark.parametrize("context", [True, False])
 def test_a_system_reads_learns_and_answers_the_same(both, monkeypatch, context):
     """From the file and in memory bit for bit; in blocks of two dialogs but for rounding."""

@@ -21,7 +21,7 @@ from experiments.intervals import Row, write_rows
 from experiments.publish import halve, publish
 from scoring.evaluation import evaluate, task_of
 from settings import Settings
-from storage.files import InputError, sha256
+from storage.files import InputError, read_json, sha256
 from storage.runs import CorpusFile, Run, read_run
 from systems import system_of
 from systems.base import Utterances
@@ -42,6 +42,7 @@ from systems.causal.network import (
     CausalMutualCorrelationAttention,
     causal_network,
     predict_dialogs,
+    windows,
 )
 from training.backend import describe_device
 
@@ -143,9 +144,8 @@ def test_marks_by_hand():
     with_marks, without = untrained(modality="text", members=1, marks=True), untrained(modality="text", members=1)
     np.testing.assert_array_equal(with_marks.word_rows(["no?!"])[0, -3:], [1, 1, 0])
     np.testing.assert_array_equal(without.word_rows(["no?!"]), without.word_rows(["no"]))
-    for settings in ({"variant": "causal", "loss": "cross_entropy", "modality": "audio"}, {"variant": "released"}):
-        with pytest.raises(InputError, match="drop --marks"):
-            system_of(settings["variant"]).check(Settings(**settings, marks=True))
+    with pytest.raises(InputError, match="drop --marks"):
+        system_of("causal").accept(Settings(variant="causal", loss="cross_entropy", modality="audio", marks=True))
 
 
 def test_sound_says_nothing_of_the_words_nor_words_of_the_sound():
@@ -269,6 +269,26 @@ def test_stream_equals_the_whole_dialog(options):
         np.testing.assert_allclose(stream.step(*one), whole[number], atol=1e-6)
 
 
+def test_long_dialogs_are_seen_in_windows(monkeypatch):
+    """With 8 rows at once, row 8 on is answered from the 4 to 7 rows before; streamed and explained, the same."""
+    for name in ("", ".network", ".stream"):
+        monkeypatch.setattr(f"systems.causal{name}.MOST_ROWS", 8)
+    assert windows(slice(3, 10)) == [(slice(3, 10), 3)] and windows(slice(3, 12))[1] == (slice(7, 12), 11)
+    recogniser = untrained()
+    whole, stream = recogniser.predict_dialog(**UTTERANCES), recogniser.stream()
+    rows = recogniser.inputs(Utterances(**UTTERANCE_FIELDS), [slice(0, 25)])
+    for number in range(25):
+        first = max(0, 4 * (number // 4) - 4)
+        seen = {name: values[None, first : number + 1] for name, values in rows.items()}
+        wanted = [network.predict_on_batch(seen)[0, -1] for network in recogniser.networks.values()]
+        np.testing.assert_allclose(whole[number], np.mean(wanted, axis=0), atol=1e-6)
+        np.testing.assert_allclose(stream.step(*(one[number] for one in UTTERANCES.values())), whole[number], atol=1e-6)
+    scores, _ = recogniser.last_attention(Utterances(**UTTERANCE_FIELDS))
+    for one in scores.values():
+        assert one.shape[1] == 26 and not one[:, :20].any() and one[:, 20:25].all()
+        np.testing.assert_allclose(one.sum(axis=1), 1, atol=1e-5)
+
+
 def test_past_counts_and_future_does_not():
     """Other first words change the last answer; other last words leave the first answer; without context neither."""
     other_first = UTTERANCES | {"transcripts": ["yes", *UTTERANCES["transcripts"][1:]]}
@@ -343,7 +363,12 @@ def test_trains_and_evaluates(miniature, tmp_path):
     np.testing.assert_array_equal(load_checkpoint(tmp_path / "provided").predict_dialog(*dialog), shares)
     with pytest.raises(InputError, match="is not the only run of seed 0"):
         publish(tmp_path / "twice", [run, run], miniature)
-    write_rows(tmp_path / "damage.csv", [Row("sound alone", "accuracy", None, 1, 12.25)])
+    alone, whole = Row("sound alone", "accuracy", None, 1, 12.25), read_json(run / "results.json")["accuracy_9"]
+    write_rows(tmp_path / "damage.csv", [Row("as transcribed", "accuracy", None, 1, 100 * whole + 5), alone])
+    with pytest.raises(InputError, match="--damage: is not of these runs"):
+        publish(tmp_path / "half", [run], miniature, damage=tmp_path / "damage.csv")
+    assert not (tmp_path / "half").exists()
+    write_rows(tmp_path / "damage.csv", [Row("as transcribed", "accuracy", None, 1, 100 * whole), alone])
     publish(tmp_path / "half", [run], miniature, half=True, damage=tmp_path / "damage.csv")
     assert "| sound alone | 1 | – / **12.2** |" in (tmp_path / "half" / "README.md").read_text()
     assert {path.name for path in (tmp_path / "half").iterdir()} == {

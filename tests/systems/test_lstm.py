@@ -50,7 +50,7 @@ def test_members_come_from_a_run_that_differs_in_their_number_alone(tmp_path):
         check_branches(taken, system_of("lstm").stages(taken.settings))
     words = tmp_path / "words.txt"  # read by none of them
     words.write_text("word 1\n")
-    begin_run(tmp_path / "deaf", Settings(**SMALL, members=1, words="glove"), corpus, words, tmp_path / "two")
+    begin_run(tmp_path / "deaf", Settings(**SMALL, members=1), corpus, words, tmp_path / "two")
     assert read_run(tmp_path / "deaf").glove is None
     with pytest.raises(InputError, match="was trained with seed 0, this run has 1"):
         begin_run(tmp_path / "no", Settings(**SMALL, members=1, seed=1), corpus, branches=tmp_path / "two")
