@@ -86,7 +86,7 @@ def settings_of(parser, given):
     system = systems.system_of(given.get("variant", Settings.model_fields["variant"].default))
     chosen = chosen_settings(parser, asked, ({} if "corpus" in given else MINIATURE) | system.defaults)
     try:
-        system.check(chosen)
+        system.accept(chosen)
     except InputError as error:
         parser.error(str(error))
     return chosen

@@ -83,6 +83,17 @@ class Task:
         rows = self.split[part]
         return rows[~without_votes(self.shares[rows])]
 
+    def check_votes(self, *parts):
+        """Refuses a part in which nothing can be learned or scored.
+
+        Raises:
+            InputError: says which.
+        """
+        for part in parts:
+            if not len(self._voted(part)):
+                counted = " of an external rater, and those alone count" if self.settings.raters == "external" else ""
+                raise InputError(f"{self.corpus.name}: no {part} utterance has a vote{counted}")
+
     @property
     def tests_its_own(self):
         """Whether the test utterances are those of the settings."""

@@ -15,6 +15,7 @@ import numpy as np
 from attention import MutualCorrelationAttention
 from data.contexts import shuffled_batches
 from data.corpus import dialog_slices, rows_of_dialogs
+from settings import Settings, option
 from storage.files import InputError, sha256
 from storage.runs import WordsFile
 
@@ -104,16 +105,35 @@ class Work(Protocol):
         """Is told of a trained network: later stages may read what it gives."""
 
 
+# Settings that not every system reads: those that do name them in `System.reads`.
+READ_BY_SOME = ("members", "words", "marks", "left_out")
+
+
 class System:
     """A way to recognise emotions, from settings and corpus to answers.
 
-    `defaults` are settings that replace the paper's where the command line gives none.
+    `defaults` are settings that replace the paper's where the command line gives none; `reads` those of READ_BY_SOME
+    that decide anything here.
     """
 
     defaults = {}
+    reads = ()
+
+    def accept(self, settings):
+        """Refuses what this system does not read, and what it cannot do: see `check`.
+
+        Raises:
+            InputError: in one sentence.
+        """
+        fields = Settings.model_fields
+        unread = [name for name in READ_BY_SOME if getattr(settings, name) != fields[name].default]
+        unread = [option(name) for name in unread if name not in self.reads]
+        if unread:
+            raise InputError(f"--variant {settings.variant} does not read {', '.join(unread)}: leave that out")
+        self.check(settings)
 
     def check(self, settings):
-        """Says what cannot be.
+        """Says what cannot be, of the settings that it reads.
 
         Raises:
             InputError: in one sentence.

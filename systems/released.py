@@ -27,18 +27,14 @@ _RECIPE = ("epochs", "patience", "batch_size", "learning_rate", "loss", "seed")
 class DyadicFusion(System):
     """The paper's system with one of its two fusion networks, "released" or "paper"."""
 
+    reads = ("words",)
+
     def __init__(self, fusion):
         self.fusion = fusion
 
     def check(self, settings):
         if settings.words not in ("given", "glove"):
             raise InputError("the paper's system reads the word vectors of GloVe: drop --words")
-        if settings.marks:
-            raise InputError("the paper's system reads words without punctuation: drop --marks")
-        if settings.members != 1 or settings.left_out:
-            raise InputError(
-                "the paper's system is one network that always has words and sound: drop --members, --left-out"
-            )
         if settings.modality != "text+audio":
             alone = f"--modality {settings.modality} trains a branch alone"
             if (settings.factor, settings.update) != ("shared", "sequential"):

@@ -82,7 +82,7 @@ def begin_run(path, settings, corpus_path, glove=None, branches=None, keep_epoch
     path = Path(path)
     refuse_existing(path)
     system = system_of(settings.variant)
-    system.check(settings)
+    system.accept(settings)
     stages = system.stages(settings)
     if keep_epochs and not stages[-1].answers:
         raise InputError(f"--keep-epochs: --variant {settings.variant} answers with several networks")
@@ -134,6 +134,7 @@ def _prepared(system, settings, corpus_path, glove):
     corpus = read_corpus(corpus_path)
     settings = system.settled(settings, corpus, glove)
     task = Task.of(corpus, settings)
+    task.check_votes("train", "dev")
     work, read = system.work(task, glove), glove if settings.reads_glove else None
     run = Run(
         settings=settings,
@@ -216,8 +217,12 @@ def _train(folder, run, stages, work, task):
 def _train_stages(folder, run, stages, work, task, stop):
     path = folder.path
     for name, content in work.files().items():
+        if (path / name).exists() and sha256(path / name) == run.files.get(name):
+            continue  # another machine may give other last digits
         (save_arrays if name.endswith(".h5") else write_json)(path / name, content)
         run.files[name] = sha256(path / name)
+        if run.stages:  # of a file that was lost
+            write_run(path, run)
     rows, taken = read_history(path, run), names_taken(run, stages)
     for stage in stages:
         keras.utils.set_random_seed(stage.seed)

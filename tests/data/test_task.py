@@ -33,6 +33,9 @@ def test_a_split_of_its_own_takes_the_place_of_sessions(mine):
         Task.of(corpus, Settings(test_session=5))
     with pytest.raises(InputError, match="its split has no test utterance"):
         Task.of(corpus.take(slice(0, 4)), Settings())
+    corpus.votes_external[3] = corpus.votes_self[3] = 0
+    with pytest.raises(InputError, match="mine: no dev utterance has a vote of an external rater, and those"):
+        Task.of(corpus, Settings(raters="external")).check_votes("train", "dev")
     corpus.split[2] = "valid"
     with pytest.raises(InputError, match="'split' of u3 is 'valid', not train, dev or test"):
         check_corpus(corpus, mine)

@@ -284,6 +284,8 @@ def test_not_a_number_names_the_batch_and_keeps_the_state(tmp_path, miniature):
         (("--dev-session", "4"), "session 4 is in more than one"),
         (("--split", "paper"), "has none"),
         (("--emotion", "bliss"), "--emotion bliss: "),
+        (("--marks", "--left-out", 0.1), "--variant released does not read --marks, --left-out: leave that out"),
+        (("--words", "both"), "drop --words"),
     ],
 )
 def test_mistakes_get_one_line(arguments, message, miniature, tmp_path):
