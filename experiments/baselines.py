@@ -15,6 +15,8 @@ from pathlib import Path
 from experiments.catalogue import GRIDS, PLAIN_GRIDS
 from surroundings import check_backend, run_program
 
+EPOCHS, PATIENCE = 50, 5
+
 
 def main():
     arguments = vars(parse_arguments())
@@ -48,10 +50,11 @@ def parse_arguments(argv=None):
         help="training utterances without a majority become 'other' (as the paper does for its baselines), or our "
         "rule: networks regress the vote shares, SVM and random forest leave ties out (default: other)",
     )
-    parser.add_argument("--epochs", type=int, default=50, metavar="N", help="most epochs of a network (default: 50)")
-    parser.add_argument(
-        "--patience", type=int, default=5, metavar="N", help="epochs without a lower dev loss (default: 5)"
-    )
+    for name, most, what in (
+        ("--epochs", EPOCHS, "most epochs of a network"),
+        ("--patience", PATIENCE, "epochs without a lower dev loss"),
+    ):
+        parser.add_argument(name, type=int, default=most, metavar="N", help=f"{what} (default: {most})")
     arguments = parser.parse_args(argv)
     if arguments.epochs < 1 or arguments.patience < 1:
         parser.error("--epochs and --patience must be positive")

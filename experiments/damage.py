@@ -15,7 +15,6 @@ import numpy as np
 
 from data.corpus import rows_of_dialogs
 from storage.files import InputError, made_folder, write_text
-from storage.runs import read_run
 from surroundings import check_backend, run_program
 
 SHARES, NUM_DRAWS = (0.05, 0.1, 0.2, 0.3), 5
@@ -37,16 +36,18 @@ def write_damage(run_folders, corpus_path, text_encoder, out):
     """Writes damage.md and damage.csv.
 
     Raises:
-        InputError: a run is not finished, needs what is not there, or does not know utterances without sound.
+        InputError: a run is not finished, needs what is not there, or does not know utterances without sound; the
+            runs differ in more than the seed, or the corpus file is another.
     """
     # The framework takes seconds, and --help needs none.
     from checkpoint import load_checkpoint
     from data.text import tokenize
-    from experiments.intervals import dialog_draws, recognition, rows_of, write_rows
+    from experiments.intervals import draws_of, recognition, rows_of, write_rows
     from experiments.markdown import rendered, scores_table
+    from experiments.runs import check_same_but_seed
     from scoring.evaluation import task_of
 
-    answers = {}
+    answers, runs = {}, check_same_but_seed(run_folders, corpus_path)
     for folder in run_folders:
         recogniser = load_checkpoint(folder, text_encoder=text_encoder)
         if not recogniser.bears_silence:
@@ -56,12 +57,13 @@ def write_damage(run_folders, corpus_path, text_encoder, out):
         for name, predictions in damaged_answers(recogniser, task.corpus, task.test, words).items():
             answers.setdefault(name, []).extend(predictions)
         print(f"{folder}: done", flush=True)
-    draws = dialog_draws(task.corpus.dialog_id[task.test])
-    scored = [recognition(name, (), task, predictions, draws, "answers") for name, predictions in answers.items()]
+    scored = []
+    for name, predictions in answers.items():
+        one = recognition(name, (), task, predictions, draws_of(task), "answers")
+        per_run = one.per_seed.reshape(len(runs), -1, one.per_seed.shape[1]).mean(axis=1)  # over the draws of words
+        scored.append(dataclasses.replace(one, per_seed=per_run))
     rows = rows_of(scored, "answers", "as transcribed")
-    text = rendered(
-        "damage", runs=[read_run(folder) for folder in run_folders], scores=scores_table(rows), num_draws=NUM_DRAWS
-    )
+    text = rendered("damage", runs=runs, scores=scores_table(rows), num_draws=NUM_DRAWS)
     write_text(made_folder(out) / "damage.md", text)
     write_rows(out / "damage.csv", rows)
 

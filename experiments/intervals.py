@@ -103,6 +103,11 @@ def dialog_draws(dialog_id, num_draws=NUM_DRAWS, seed=0):
     return counts, dialog
 
 
+def draws_of(task):
+    """`dialog_draws` of a `data.task.Task`: the same for the same test session, independent for another."""
+    return dialog_draws(task.corpus.dialog_id[task.test], seed=int(task.test[0]))
+
+
 # {kind of table: its scores}; in percent over the classes without 'other', but for the squared error, over all.
 SCORES = {
     "accuracy": ("accuracy", "weighted F1"),

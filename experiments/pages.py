@@ -22,7 +22,7 @@ from experiments.markdown import (
     turned_table,
     with_deviation,
 )
-from experiments.results import span
+from experiments.results import hardware, span
 from scoring.evaluation import read_epochs
 from scoring.metrics import agreement_levels
 from storage.files import read_text, write_csv, write_text
@@ -171,7 +171,7 @@ def meld_page(experiment, results, path):
         patience=runs[0].settings.patience,
         epochs=span([stage.epochs for stage in stages]),
         best=span([stage.best_epoch for stage in stages]),
-        hardware=f"{runs[0].machine}, {' '.join(runs[0].devices)}",
+        hardware=hardware(runs),
     )
     write_page(path, text, header, digits)
 

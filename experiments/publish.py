@@ -22,6 +22,8 @@ from storage.runs import read_run, write_run
 from storage.weights import ADVICE, save_arrays, weight_arrays
 from surroundings import check_backend, run_program
 
+AS_TRANSCRIBED = ("as transcribed", "accuracy")  # the row of damage.csv that is of input that is not damaged
+
 
 def main():
     parser = argparse.ArgumentParser(description="Make a provided checkpoint and its model card from finished runs.")
@@ -48,32 +50,23 @@ def publish(folder, run_folders, corpus_path, note="", half=False, damage=None):
     """
     from checkpoint import load_checkpoint  # the framework takes seconds, and --help needs none
     from experiments.intervals import read_rows
-    from experiments.runs import difference
+    from experiments.runs import check_same_but_seed
     from systems import system_of
 
     if folder.exists() and (not (folder / "README.md").exists() or not (folder / "run.json").exists()):
         raise InputError(f"{folder}: is there and no provided checkpoint; choose another folder")
     damage = damage and read_rows(damage)
-    runs = [read_run(one) for one in run_folders]
+    runs = check_same_but_seed(run_folders, corpus_path)
     if not runs[0].corpus.name.startswith(("IEMOCAP", "miniature")):
         raise InputError(f"{run_folders[0]}: is of {runs[0].corpus.name}, and the card in templates/ is about IEMOCAP")
-    seeds = [run.settings.seed for run in runs]
-    for one, seed in zip(run_folders, seeds, strict=True):
-        if seeds.count(seed) > 1:
-            raise InputError(f"{one}: is not the only run of seed {seed}; each seed counts once")
     stages = system_of(runs[0].settings.variant).stages(runs[0].settings)
     for one, run in zip(run_folders, runs, strict=True):
-        differing = difference(run.settings, runs[0].settings, but=("seed",))
-        if differing or run.corpus.sha256 != runs[0].corpus.sha256:
-            raise InputError(f"{one}: differs from {run_folders[0]} in {differing or 'the corpus'}")
         if missing := [stage.name for stage in stages if stage.name not in run.stages]:
             raise InputError(f"{one}: is not finished ({missing[0]} is not trained)")
         if not (one / "predictions.csv").exists() or not (one / "results.json").exists():
             raise InputError(f"{one}: is not evaluated; run 'python evaluate.py {one}'")
         if read_json(one / "results.json")["protocol"]["weights_sha256"] != run.weights():
             raise InputError(f"{one}: was evaluated with other weights; run 'python evaluate.py {one}'")
-    if sha256(corpus_path) != runs[0].corpus.sha256:
-        raise InputError(f"{corpus_path}: is not the corpus file that the runs were trained on (SHA-256 differs)")
     # The dev loss of the network that answers, or the mean of those that answer together.
     answering = [stage.name for stage in stages if stage.answers] or [stage.name for stage in stages]
     losses = [float(np.mean([run.stages[name].best_dev_loss for name in answering])) for run in runs]
@@ -115,6 +108,10 @@ def fill(new, name, run_folders, runs, losses, chosen, recogniser, corpus_path, 
     for stage in results["protocol"]["stages"].values():
         stage.pop("taken_from", None)
     table = table_of(run_folders, runs, scored, corpus_path)
+    if damage:
+        undamaged = next((row.mean for row in damage if (row.system, row.score) == AS_TRANSCRIBED), None)
+        if undamaged is None or abs(undamaged - np.mean([float(one) for one in table[1].values()])) > 0.1:
+            raise InputError("--damage: is not of these runs: their accuracy as transcribed is another one")
     write_json(new / "results.json", results)
     if scored is source:
         shutil.copyfile(source / "confusion_matrix.png", new / "confusion_matrix.png")

@@ -8,14 +8,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from data.task import Task
-from experiments.catalogue import EXPERIMENTS, GRIDS, PLAIN_GRIDS, SYSTEMS, Experiment
+from experiments import baselines
+from experiments.catalogue import CONTENT, EXPERIMENTS, GRIDS, PLAIN_GRIDS, SYSTEMS, Experiment
 from experiments.pages import WRITERS
 from experiments.programs import Program, do_all, going_on
 from experiments.rates import chosen_rates, lines_at
 from experiments.results import Results
 from experiments.runs import Place
+from experiments.tuning import identity, other_in
 from settings import Settings
 from storage.files import InputError, made_folder, read_json, write_json
+from storage.runs import read_run
 
 
 @dataclass(frozen=True)
@@ -142,14 +145,17 @@ class Reproduction:
         return {peer: [folder / f"{peer}-seed{seed}" for seed in seeds] for peer, seeds in done.items() if seeds}
 
     def peer_is_done(self, peer, seed):
-        """Whether its results are there, from the branches that are there; experiments.baselines refuses other ones."""
+        """Whether its results are there, of the run and the corpus that are; experiments.baselines refuses others."""
         results = self.place.out / "baselines" / f"{peer}-seed{seed}" / "results.json"
-        run = self.place.out / f"full-seed{seed}" / "run.json"
-        if not results.exists() or not run.exists():
+        folder = self.place.out / f"full-seed{seed}"
+        if not results.exists() or not (folder / "run.json").exists():
             return False
-        protocol, files, epochs = read_json(results)["protocol"], read_json(run)["files"], self.peer_epochs()
-        same = all(files.get(name) == digest for name, digest in protocol["branches_sha256"].items())
-        return same and (epochs is None or protocol.get("epochs", epochs) == epochs)
+        run, plain = read_run(folder), CONTENT["plain_peers"].get(peer)
+        test = Task.of(self.place.content, run.settings).name_of_test
+        options = {"epochs": self.peer_epochs() or baselines.EPOCHS, "patience": baselines.PATIENCE}
+        ties = plain["ties"] if plain else "other"
+        own = identity(run, self.place.content.sha256, test, peer, ties, seed, **options)
+        return other_in(read_json(results)["protocol"], own) is None
 
     def costs(self):
         """The content of costs.json for this corpus, or None."""

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from data.task import Task
-from experiments.intervals import dialog_draws, recognition
+from experiments.intervals import draws_of, recognition
 from storage.files import InputError, read_json
 from storage.runs import read_run
 
@@ -64,9 +64,8 @@ class Results:
         return found
 
     def draws(self, system):
-        """`intervals.dialog_draws`: the same for the same test session, independent for another."""
-        task = self.task(system)
-        return dialog_draws(task.corpus.dialog_id[task.test], seed=int(task.test[0]))
+        """`intervals.draws_of` its task."""
+        return draws_of(self.task(system))
 
     def recognition(self, name, paper, system, stage="", kind="groups"):
         """`intervals.Scored` of a stage of a system."""
@@ -93,10 +92,15 @@ class Results:
                 },
                 "reads": f"{runs[0].settings.modality}, words of {runs[0].settings.words}"
                 + (" and marks" if runs[0].settings.marks else ""),
-                "hardware": f"{runs[0].machine}, {' '.join(runs[0].devices)}, {runs[0].backend}",
+                "hardware": hardware(runs),
             }
             found.append(one)
         return found
+
+
+def hardware(runs):
+    """What the runs were trained on, each machine once."""
+    return " or ".join(dict.fromkeys(f"{run.machine}, {' '.join(run.devices)}, {run.backend}" for run in runs))
 
 
 def span(numbers):

@@ -19,6 +19,26 @@ def difference(one, other, but=()):
     return next((name for name in names if getattr(one, name) != getattr(other, name)), None)
 
 
+def check_same_but_seed(folders, corpus_path):
+    """The `storage.runs.Run`s of folders that may stand in one line of a table.
+
+    Raises:
+        InputError: they differ in more than the seed, two have the same, or the corpus file is not theirs.
+    """
+    runs = [read_run(folder) for folder in folders]
+    seeds = [run.settings.seed for run in runs]
+    for folder, run in zip(folders, runs, strict=True):
+        if seeds.count(run.settings.seed) > 1:
+            raise InputError(f"{folder}: is not the only run of seed {run.settings.seed}; each seed counts once")
+        other = difference(run.settings, runs[0].settings, but=("seed",))
+        other = other or ("the corpus" if run.corpus.sha256 != runs[0].corpus.sha256 else None)
+        if other or (run.glove and run.glove.sha256) != (runs[0].glove and runs[0].glove.sha256):
+            raise InputError(f"{folder}: differs from {folders[0]} in {other or 'the GloVe file'}")
+    if sha256(corpus_path) != runs[0].corpus.sha256:
+        raise InputError(f"{corpus_path}: is not the corpus file that the runs were trained on (SHA-256 differs)")
+    return runs
+
+
 @dataclass(frozen=True)
 class PlannedRun:
     """A training run, whether it is there or not.

@@ -50,7 +50,7 @@ def gather(folders, into):
     if folders and not found:
         raise InputError(f"{', '.join(map(str, folders))}: no table in there; reproduce.py writes them")
     for path in found.values():
-        if into == HERE and "made up" in read_text(path).partition("\n")[0]:
+        if into.resolve() == HERE and "made up" in read_text(path).partition("\n")[0]:
             raise InputError(f"{path}: is of a made-up corpus, and would stand in README.md; give another --into")
     around(into / "README.md", BEGIN)  # all is checked before anything is written
     texts = {}

@@ -86,7 +86,9 @@ def baselines(run, corpus=None, out=None, systems=tuple(GRIDS), seeds=None, ties
         for system in systems:
             folder = made_folder(out / f"{system}-seed{seed}")
             one = replace(plain_one, ties=CONTENT["plain_peers"][system]["ties"]) if system in plain else material
-            own = identity(one, system, seed, epochs, patience)
+            own = identity(
+                one.run, one.task.corpus.sha256, one.task.name_of_test, system, one.ties, seed, epochs, patience
+            )
             results = finished(folder, own) or tune(one, own, folder, epochs, patience)
             chosen = results["protocol"]["chosen"]
             numbers = [chosen["dev_accuracy"], results["accuracy_9"], results["weighted_f1_9"]]
@@ -127,22 +129,31 @@ def plain_material(run_folder, corpus_path):
     return Material(task, np.concatenate([audio, text], axis=1), "shares", run)
 
 
-def identity(material, system, seed, epochs, patience):
-    """What decides a result; stands in its protocol."""
+def identity(run, corpus_sha256, test, system, ties, seed, epochs, patience):
+    """What decides a result; stands in its protocol.
+
+    Args:
+        run: `storage.runs.Run` that gives the vectors, or says of which words and sound they are.
+        corpus_sha256: of the corpus file.
+        test: `data.task.Task.name_of_test`.
+        system: in GRIDS or PLAIN_GRIDS.
+        ties: as of `Material`.
+        seed, epochs, patience: as of `baselines`.
+    """
     read = () if system in PLAIN_GRIDS else _BRANCHES
-    weights = {name: digest for name, digest in material.run.files.items() if name in read}
-    settings = material.task.settings.model_dump(mode="json")
+    weights = {name: digest for name, digest in run.files.items() if name in read}
+    settings = run.settings.model_dump(mode="json")
     own = {"epochs": epochs, "patience": patience} if "learning_rate" in _ALL_GRIDS[system][0] else {}
     return {
         "system": system,
         "seed": seed,
-        "ties": material.ties,
-        "corpus_sha256": material.task.corpus.sha256,
+        "ties": ties,
+        "corpus_sha256": corpus_sha256,
         "branches_sha256": weights,
-        "test": material.task.name_of_test,
+        "test": test,
         "raters": settings["raters"],
         "task": {name: settings[name] for name in _OF_TASK},
-        "glove_sha256": material.run.glove and material.run.glove.sha256,
+        "glove_sha256": run.glove and run.glove.sha256,
         "grid": _ALL_GRIDS[system],
         **own,
         **({"window": BC_LSTM_WINDOW} if system == "bc_lstm" else {}),
@@ -164,11 +175,17 @@ def finished(folder, own):
     if not (folder / "results.json").exists():
         return None
     results = read_json(folder / "results.json")
-    protocol = results["protocol"]
+    if name := other_in(results["protocol"], own):
+        raise InputError(f"{folder}: holds results with another {name}; choose another --out")
+    return results
+
+
+def other_in(protocol, own):
+    """The first of an `identity` that a protocol has otherwise, or None."""
     for name, value in own.items():
         if protocol.get(name) != value and (name in protocol or name not in _LATER):
-            raise InputError(f"{folder}: holds results with another {name}; choose another --out")
-    return results
+            return name
+    return None
 
 
 def tune(material, own, folder, epochs, patience):

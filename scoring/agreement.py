@@ -167,8 +167,8 @@ def answers(votes, predictions, emotions):
     label = votes.argmax(axis=1)
     left_out = is_tie(votes) | is_tie(predictions) | np.isin(label, _columns_of_other(emotions))
     rows = np.flatnonzero(~left_out)
-    shares = as_distributions(predictions)[rows]
-    return shares.max(axis=1), shares.argmax(axis=1) == label[rows], rows
+    confidence = as_distributions(predictions)[rows].max(axis=1)
+    return confidence, np.asarray(predictions)[rows].argmax(axis=1) == label[rows], rows
 
 
 def among_top_2(votes, predictions):

@@ -27,13 +27,14 @@ def task_of(recogniser, corpus_path=None, test=None):
         test: as of `data.task.Task.of`.
 
     Raises:
-        InputError: there is no such file, or corpus and run do not fit.
+        InputError: there is no such file, corpus and run do not fit, or nothing can be scored.
     """
     path = Path(corpus_path or recogniser.run.corpus.path)
     if not corpus_path and not path.exists():
         raise InputError(f"{path}: the run's corpus file is not there; say where it is with --corpus")
     task = Task.of(read_corpus(path), recogniser.run.settings, test)
     recogniser.check_fits(task.corpus, path)
+    task.check_votes("test")
     return task
 
 
@@ -84,7 +85,7 @@ def evaluate(run_folder, recogniser, task, device, out=None, released_weights=No
     confusion_figure(results["confusion_matrix"], corpus.emotions, title, out / "confusion_matrix.png")
     curves = {name: test_coverage(task, predictions[name]) for name in predictions}
     coverage_figure(curves, f"{corpus.name}, {task.name_of_test}, without 'other'", out / "coverage.png")
-    text = printed(task, run.settings, results, final, answer)
+    text = printed(task, run, results, final, answer)
     return f"{text}\n\nwritten to {out}: results.json, predictions.csv, confusion_matrix and coverage (.png, .pdf)"
 
 
@@ -150,8 +151,8 @@ def score_epochs(run_folder, recogniser, task, out=None):
         rows.append([epoch, dev_loss[epoch], *numbers, mean_squared_error(shares, predictions)])
         if best is None or numbers[0] > best[0]:
             best = numbers[0], epoch, predictions
-    write_csv(out / "epochs.csv", EPOCHS_HEADER, rows)
     write_predictions(out / "predictions_best_on_test.csv", task, best[2])
+    write_csv(out / "epochs.csv", EPOCHS_HEADER, rows)  # last: it tells that both are there
     line = "{:<6} {:9.5f} {:9.4f} {:12.4f}".format
     notes = {chosen: "lowest dev loss: the run's result"}
     notes[best[1]] = "; ".join([*([notes[best[1]]] if best[1] in notes else []), "best on test: what not to report"])

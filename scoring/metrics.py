@@ -293,9 +293,9 @@ def calibration(shares, predictions, num_bins=10):
         "confidence", "accuracy", "vote_share"}, the last three None in an empty bin}.
     """
     scored = ~(is_tie(shares) | is_tie(predictions) | without_votes(shares))
-    vote, predicted = np.asarray(shares, "float64")[scored], as_distributions(np.asarray(predictions)[scored])
+    vote, predicted = np.asarray(shares, "float64")[scored], np.asarray(predictions)[scored]
     answer, places = predicted.argmax(axis=1), np.arange(len(vote))
-    confidence, share = predicted[places, answer], vote[places, answer]
+    confidence, share = as_distributions(predicted)[places, answer], vote[places, answer]
     correct = vote.argmax(axis=1) == answer
     bin_of = np.minimum((confidence * num_bins).astype(int), num_bins - 1)
     bins, errors = [], np.zeros(2)

@@ -105,6 +105,7 @@ def protocol(run, task, device):
         "corpus_is_the_training_file": corpus.sha256 == run.corpus.sha256,
         **(sessions if corpus.split is None else {"split": settings.split}),
         "test": task.name_of_test,
+        "num_seen_in_training": seen_in_training(run, task) if corpus.sha256 == run.corpus.sha256 else None,
         "emotion": settings.emotion,
         "classes": "all; and all without 'other'",
         "tie_rule": "utterances whose label or prediction has no unique maximum are left out",
@@ -120,6 +121,14 @@ def protocol(run, task, device):
     }
 
 
+def seen_in_training(run, task):
+    """How many of the test utterances the run was trained on, or chose its epoch by, if the corpus is its own."""
+    corpus, settings = task.corpus, run.settings
+    if corpus.split is not None:
+        return int(np.isin(corpus.split[task.test], ("train", "dev")).sum())
+    return int(np.isin(corpus.session[task.test], (*settings.train_sessions, settings.dev_session)).sum())
+
+
 def write_predictions(path, task, predictions):
     """Writes the test utterances' ids and (n, C) predicted shares as CSV."""
     ids = task.corpus.utterance_id[task.test]
@@ -127,21 +136,25 @@ def write_predictions(path, task, predictions):
     write_csv(path, ["utterance_id", *task.emotions], rows)
 
 
-def printed(task, settings, results, name, answer):
+def printed(task, run, results, name, answer):
     """The text for people: the released print-out, then tables.
 
     Args:
         task: `data.task.Task`.
-        settings: of the run.
+        run: `storage.runs.Run`.
         results: the content of results.json.
         name: of the stage that answers.
         answer: what was scored, in words.
     """
     matrix, emotions = np.array(results["confusion_matrix"]), task.emotions
     lines = [published_printout(matrix), ""]
-    lines.append(f"{task.corpus.name}, {task.name_of_test}; {answer}; seed {settings.seed}")
+    lines.append(f"{task.corpus.name}, {task.name_of_test}; {answer}; seed {run.settings.seed}")
     if not results["protocol"]["corpus_is_the_training_file"]:
         lines.append("the corpus file is not the one of the training (SHA-256): features and scores may differ")
+        if (seen := seen_in_training(run, task)) and task.corpus.name == run.corpus.name:
+            lines.append(f"if it is the same {run.corpus.name}, {seen} of these {len(task.test)} utterances served it")
+    elif seen := results["protocol"]["num_seen_in_training"]:
+        lines.append(f"{seen} of these {len(task.test)} utterances served the training: their scores are too high")
     lines += [f"\nall {len(emotions)} classes", readable_table(matrix, emotions)]
     which = f"all {len(emotions)} classes"
     if "other" in emotions:

@@ -139,6 +139,7 @@ def test_any_part_of_another_corpus_can_be_scored(untrained, miniature, tmp_path
         results = json.loads((tmp_path / "results.json").read_text())
         assert results["num_utterances"] == np.count_nonzero((part.votes_external + part.votes_self).any(axis=1))
         assert results["majority_accuracy"] is None and results["protocol"]["test"] == name
+        assert f"if it is the same {part.name}, {len(part)} of these {len(part)} utterances served it" in printed
     with pytest.raises(InputError, match="no utterance of session 7; it has 2"):
         evaluate(untrained, tmp_path / "part.h5", tmp_path, test=7)
 
@@ -147,7 +148,7 @@ def test_parts_of_the_test_session_add_up(untrained, miniature):
     printed = evaluate(untrained)
     results, corpus = json.loads((untrained / "results.json").read_text()), read_corpus(miniature)
     assert printed.startswith("acc:") and "average precision (any vote counts)" in printed
-    assert "features and scores may differ" not in printed
+    assert "features and scores may differ" not in printed and "served the training" not in printed
     for stage in (results, *results["branches"].values()):
         assert sum(part["num_utterances"] for part in stage["agreement_levels"].values()) == stage["num_utterances"]
         assert sum(part["num_utterances"] for part in stage["dialog_kinds"].values()) == stage["num_utterances"]

@@ -144,6 +144,11 @@ def test_peers_on_plain_inputs_are_a_table(branches, tmp_path, monkeypatch):
     for seed in SEEDS:
         baselines(tmp_path / f"full-seed{seed}", corpus, tmp_path / "baselines", list(PLAIN_GRIDS), [seed])
     assert not work.tuning()
+    run = tmp_path / "full-seed0" / "run.json"
+    kept = run.read_text()
+    run.write_text(kept.replace(read_json(run)["glove"]["sha256"], "0" * 64))  # trained again with other words
+    assert len(work.tuning()) == 1 and set(map(len, work.peers().values())) == {1}
+    run.write_text(kept)
     done = tmp_path / "baselines" / "lstm_labels-seed0"
     protocol = read_json(done / "results.json")["protocol"]
     own = {name: protocol[name] for name in ("system", "seed", "test", "task", "glove_sha256")}

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from fabricated import SEEDS, fabricate, fabricated_corpus, planned, results_of, work_of
 
-import experiments.results
+import experiments.intervals
 from experiments.catalogue import EXPERIMENTS, SYSTEMS
 from experiments.intervals import SCORES, Row, dialog_draws
 from experiments.markdown import _TEMPLATES, END
@@ -17,9 +17,12 @@ from experiments.pages import PUBLISHED, WRITERS
 from experiments.programs import Program, do_all, going_on
 from experiments.rates import at_rate
 from experiments.reproduction import reproduce
+from experiments.results import hardware
+from experiments.runs import check_same_but_seed
 from experiments.tables import BEGIN, HERE, gather
 from reproduce import parse_arguments
 from storage.files import InputError, read_json, sha256, write_csv, write_json
+from storage.runs import WordsFile, write_run
 
 PAPERS = ("all", "variants", "folds")
 OURS = ("causal", "causal-folds", "causal-raters")
@@ -37,7 +40,31 @@ def done(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def few_draws(monkeypatch):
-    monkeypatch.setattr(experiments.results, "dialog_draws", functools.partial(dialog_draws, num_draws=60))
+    monkeypatch.setattr(experiments.intervals, "dialog_draws", functools.partial(dialog_draws, num_draws=60))
+
+
+def test_runs_of_one_line_differ_in_the_seed_alone(done, tmp_path):
+    """What publish and damage take; and the hardware of a line is that of all of its runs."""
+    out, corpus = done
+    folders = [out / f"causal-seed{seed}" for seed in SEEDS]
+    runs = check_same_but_seed(folders, corpus)
+    assert [run.settings.seed for run in runs] == list(SEEDS)
+    other = runs[0].model_copy(update={"backend": "jax"})
+    text = hardware([runs[0], other, runs[1]])
+    assert text.count(" or ") == 1 and text.endswith(", jax")
+    for what, change in (
+        ("is not the only run of seed 0", {"settings": runs[0].settings}),
+        ("differs from .*causal-seed0 in patience", {"settings": runs[1].settings.model_copy(update={"patience": 3})}),
+        ("differs from .*causal-seed0 in the GloVe file", {"glove": WordsFile(path="x", sha256="0" * 64)}),
+        ("in the corpus", {"corpus": runs[1].corpus.model_copy(update={"sha256": "0" * 64})}),
+    ):
+        (tmp_path / "run").mkdir(exist_ok=True)
+        write_run(tmp_path / "run", runs[1].model_copy(update=change))
+        with pytest.raises(InputError, match=what):
+            check_same_but_seed([folders[0], tmp_path / "run"], corpus)
+    (tmp_path / "other.h5").write_bytes(b"")
+    with pytest.raises(InputError, match="other.h5: is not the corpus file that the runs were trained on"):
+        check_same_but_seed(folders, tmp_path / "other.h5")
 
 
 def here(tasks):

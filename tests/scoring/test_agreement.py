@@ -17,7 +17,7 @@ from scoring.agreement import (
     kl_divergence,
 )
 from scoring.figures import coverage_figure
-from scoring.metrics import as_distributions, confusion_matrix, matrix_scores, scores
+from scoring.metrics import as_distributions, calibration, confusion_matrix, matrix_scores, scores
 from scoring.results import agreement, agreement_lines
 
 NAMES = ("angry", "sadness", "other", "fear")
@@ -52,6 +52,15 @@ def test_emo_superbs_rule_and_coverage_by_hand():
     assert accuracy_at([0.25, 0.5, 1], [1, 0.5, 0.6], (0.25, 0.3, 0.9)) == {"0.25": 1, "0.3": 0.5, "0.9": 0.6}
     coverage, accuracy = coverage_curve([0.5, 0.5, 0.9, 0.1], [True, False, True, False])  # equals share a threshold
     np.testing.assert_allclose([coverage, accuracy], [[1 / 4, 3 / 4, 1], [1, 2 / 3, 2 / 4]])
+
+
+def test_the_answer_is_the_largest_output_where_no_share_is_positive():
+    """As accuracy has it: the largest of them is the third, and no share is left to be sure by."""
+    said, shares = np.array([[-0.4, -0.3, -0.1, -0.2]]), np.array([[1.0, 0, 0, 0]])
+    found = agreement_scores(4 * shares.astype(int), 0 * shares.astype(int), said, NAMES)
+    assert found["coverage_area_9"] == 0
+    (bin_of_all,) = (one for one in calibration(shares, said)["bins"] if one["count"])
+    assert bin_of_all["accuracy"] == bin_of_all["vote_share"] == 0 and bin_of_all["confidence"] == 0.25
 
 
 @pytest.fixture(scope="module")
