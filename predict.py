@@ -43,6 +43,8 @@ def main():
         jobs=arguments.jobs,
         progress=not arguments.no_progress,
     )
+    if len(set(options.speaker_channels)) < len(options.speaker_channels):
+        raise InputError("--speaker-channels: a name is there twice; each channel has a speaker of its own")
     check_sources(arguments.checkpoint, arguments.glove, arguments.text_encoder, arguments.audio_encoder)
     recording = demo.write(arguments.out or Path("runs/demo")) if arguments.demo else arguments.recording
     if not recording.exists():
@@ -81,7 +83,7 @@ def predict_folder(archive, folder, arguments, options, out):
     counts, failures = archive.predict_folder(folder, options, out, arguments.scheduler)
     print(f"{counts['done']} predicted, {counts['skipped']} finished before, {len(failures)} failed")
     for name, why in list(failures.items())[:20]:
-        print(f"failed: {name}: {why}")
+        print(f"failed: {archive.conversation.shown(name)}: {why}")
     if len(failures) > 20:
         print(f"and {len(failures) - 20} more; summary.csv names all")
     print(f"written to {out}: index.html, summary.csv, and four files for each conversation")

@@ -284,6 +284,12 @@ def check_corpus(corpus, path):
         raise InputError(
             f"{path}: attribute 'emotions' must name at least two different emotions, found {corpus.emotions}"
         )
+    for utterance, text in zip(corpus.utterance_id, corpus.transcript, strict=True):
+        if len(text) > _LARGEST_TEXT_BYTES:
+            raise InputError(
+                f"{path}: {utterance} has {len(text)} characters of text, more than the {_LARGEST_TEXT_BYTES} that an "
+                "utterance can have"
+            )
     seen = set()
     for utterance in corpus.utterance_id:
         if utterance in seen:

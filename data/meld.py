@@ -116,7 +116,7 @@ def _number(place, name, text):
 
 
 def _seconds(place, name, text):
-    time_s = reading.seconds(text) if ":" in text else math.nan
+    time_s = reading.seconds(text, thousandths=True) if ":" in text else math.nan
     if math.isnan(time_s):
         raise InputError(f"{place}: {name} {text!r:.60} is no time such as 00:16:16,059")
     return time_s

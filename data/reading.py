@@ -51,10 +51,12 @@ _FOREIGN = re.compile("(?P<before>[a-z]?)(?P<run>[\udc80-\udcff]+)")
 
 _NUMBER = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
 _DECIMAL_COMMA = re.compile(r"\s*[-+]?[0-9]*,[0-9]+\s*")
+# whisper's .tsv: whole milliseconds, and nothing is quoted. A program that quotes doubles the quotes within a cell.
+_OF_WHISPER = re.compile(r'start\tend\ttext(?:\r?\n[0-9]+\t[0-9]+\t(?!"[^\r\n]*""[^\r\n]*"\r?(?:\n|$))[^\t\r\n]*)+\s*')
 _BLANK = " \t\r\n\v\f\u00a0\u200b\ufeff"
 _CLOCK = re.compile(
     r"(?:(?P<hours>[0-9]{1,3}):)?(?P<minutes>[0-9]{1,3}):(?P<seconds>[0-9]{1,2})"
-    r"(?:,(?P<thousandths>[0-9]{1,3})|(?P<fraction>\.[0-9]{0,9}))?"
+    r"(?:(?P<mark>[.,])(?P<fraction>[0-9]{0,9}))?"
 )
 
 
@@ -124,14 +126,18 @@ def decode(content, path, line=1):
     return text.translate(_WINDOWS_1252), notes
 
 
-def seconds(text):
+def seconds(text, thousandths=False):
     """Seconds of a time: any number of 0 or more (12.5, .5, 1e-3), or a clock's (00:16:16,059, 2:03.5); else NaN.
 
-    Behind a clock's comma stand thousandths, as in subtitles: ",28" are 28 of them.
+    Behind a clock's comma stands a fraction, as behind its point. In subtitles and in MELD `thousandths` stand there:
+    ",28" are 28 of them.
     """
     if clock := _CLOCK.fullmatch(text):
-        hours, minutes, whole, thousandths = (int(clock[name] or 0) for name in _CLOCK.groupindex if name != "fraction")
-        return 3600 * hours + 60 * minutes + float(f"{whole}{clock['fraction'] or ''}") + thousandths / 1000
+        hours, minutes = int(clock["hours"] or 0), int(clock["minutes"])
+        fraction = clock["fraction"] or "0"
+        if thousandths and clock["mark"] == ",":
+            fraction = fraction.zfill(3)
+        return 3600 * hours + 60 * minutes + float(f"{clock['seconds']}.{fraction}")
     time_s = float(text) if _NUMBER.fullmatch(text) else math.nan
     return time_s if 0 <= time_s < math.inf else math.nan
 
@@ -202,7 +208,8 @@ def _cells_of_text(path, text):
         if declared
         else max(_DELIMITERS, key=lambda one: len(next(csv.reader([header], delimiter=one), [])))
     )
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    quoting = csv.QUOTE_NONE if _OF_WHISPER.fullmatch(text) else csv.QUOTE_MINIMAL
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True, quoting=quoting)
     try:
         for cells in reader:
             if delimiter != ",":

@@ -11,6 +11,7 @@ paper relies on:
 The same seed gives the same bytes.
 """
 
+import shutil
 import tomllib
 import wave
 from dataclasses import dataclass
@@ -53,6 +54,9 @@ class _Turn:
     arousal: str
 
 
+_README = "A made-up miniature in the layout of the IEMOCAP release, seed {}. Not the IEMOCAP corpus.\n"
+
+
 def write_release(folder, seed=0):
     """Writes the made-up release.
 
@@ -64,13 +68,19 @@ def write_release(folder, seed=0):
         The path of IEMOCAP_full_release.
 
     Raises:
-        InputError: a release is there already, or the folder cannot be written.
+        InputError: another release is there already, or the folder cannot be written.
     """
     release = Path(folder) / "IEMOCAP_full_release"
     if release.exists():
+        readme = release / "README.txt"
+        if readme.is_file() and readme.read_bytes() == _README.format(seed).encode():
+            return release  # of a command that was stopped later on
         raise InputError(f"{release}: there already; give another folder for the made-up release")
+    begun = release.with_name(f".{release.name}")
     with named(release, "cannot be written"):
-        _write_sessions(release, seed)
+        shutil.rmtree(begun, ignore_errors=True)
+        _write_sessions(begun, seed)
+        begun.rename(release)
     return release
 
 
@@ -84,9 +94,7 @@ def _write_sessions(release, seed):
             dialog_id = f"Ses0{session}{name}"
             turns = _dialog(rng, dialog_id, str(emotion))
             _write_dialog(release / f"Session{session}", dialog_id, turns, rng, pitch_hz)
-    _write(
-        release / "README.txt", "A made-up miniature in the layout of the IEMOCAP release. Not the IEMOCAP corpus.\n"
-    )
+    _write(release / "README.txt", _README.format(seed))
 
 
 def _dialog(rng, dialog_id, prevailing):

@@ -114,11 +114,23 @@ def opened(path, channels_apart=False):
             )
         if not file.seekable() or file.format == "MP3":  # GSM, too, is decoded right from its beginning alone
             wav = os.fsencode(Path(folder) / "unrolled.wav")
-            with soundfile.SoundFile(wav, "w", file.samplerate, file.channels, "PCM_16", format="WAV") as whole:
-                while len(block := file.read(1 << 16, dtype="float32", always_2d=True)):
-                    whole.write(np.clip(block, -1, _FULL_SCALE))
+            form = {"subtype": "PCM_16", "format": "RF64"}  # a WAV ends at 4 GiB
+            try:
+                with soundfile.SoundFile(wav, "w", file.samplerate, file.channels, **form) as whole:
+                    while len(block := _block(path, file)):
+                        whole.write(np.clip(block, -1, _FULL_SCALE))
+            except soundfile.SoundFileError as error:
+                raise InputError(f"{path}: cannot be decoded to {folder} ({error}); is the disk full?") from error
             file = stack.enter_context(soundfile.SoundFile(wav))
         yield Recording(path, file, notes)
+
+
+def _block(path, file):
+    """The next samples of an open file, (n, channels)."""
+    try:
+        return file.read(1 << 16, dtype="float32", always_2d=True)
+    except soundfile.SoundFileError as error:
+        raise InputError(f"{path}: damaged, it cannot be read to its end ({error})") from error
 
 
 @functools.lru_cache(maxsize=8)

@@ -4,6 +4,7 @@ Read are WebVTT, SRT, the JSON of whisper, whisperX and whisper.cpp, Praat's Tex
 docs/predicting.md says for users what counts as an utterance.
 """
 
+import functools
 import io
 import json
 import math
@@ -25,6 +26,7 @@ from storage.files import InputError
 
 SUFFIXES = (".vtt", ".srt", ".json", ".textgrid", ".eaf", ".cha", ".csv", ".tsv")
 ONE_SPEAKER = "Speaker"  # where the transcript names nobody
+NO_END = "no end is given: taken to last until the next one starts"
 NO_SPEAKERS = "no speakers are named: all of it is taken for one speaker"
 LONGEST_PAUSE_S = 0.7  # a longer one between two words ends an utterance
 _ANSWERS = "mcaf-prediction"  # format of what predict.py writes
@@ -33,7 +35,17 @@ _SENTENCE_END = re.compile(r"(?:(?<!\.)\.|[!?。！？؟।])[\"'”’»)\]]*$"
 _ABBREVIATION = re.compile(r"(?:[A-Za-z]|[A-Z](?:\.[A-Za-z])+|(?i:mr|mrs|ms|dr|st|prof|vs|e\.g|i\.e|etc))\.$")
 # "[SPEAKER_00]: ...", and "Ann Lee: ..." of up to three words that begin with a capital, or are in a script without.
 _TAGGED = re.compile(r"\s*(?:\[(?P<tag>[^\]:]{1,60})\]|(?P<label>(?:SPEAKER|Speaker)[ _]?\w{1,3}))\s*:\s*")
-_NAMED = re.compile(r"\s*(?P<name>[^\W\d_a-z][\w.'’-]{0,30}(?: [^\W_a-z][\w.'’-]{0,30}){0,2})\s*[:：]\s+(?=\S)")
+# "Maria de Souza: ..." and "Speaker (1): ..." are such, too, and of "Bob (he/him): ..." the name is Bob.
+_PARTICLES = r"(?:(?:da|de|del|della|den|der|di|dos|du|el|la|le|van|von|bin|ibn|al|y) ){0,2}"
+_NAMED = re.compile(
+    rf"\s*(?P<name>[^\W\d_a-z][\w.'’-]{{0,30}}(?: {_PARTICLES}[^\W_a-z][\w.'’-]{{0,30}}){{0,2}}"
+    r"(?: ?\([^()/\n]{1,30}\))?)(?: ?\([^()\n]{1,30}\))?\s*[:：]\s+(?=\S)"
+)
+_LABELLED = re.compile(r"\s*(?P<name>[^\W\d_][\w'’-]{0,30})\s*[:：]\s+(?=\S)")  # "agent: ..."
+# A text of a TextGrid, or a number that ends a line; pympi reads neither signs nor exponents.
+_NUMBER = re.compile(
+    r"(?m)\"(?:[^\"]|\"\")*\"|(?<![^ \t\n])(?P<number>-?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?)(?=[ \t\r]*$)"
+)
 _VOICE = re.compile(r"<v(?:\.[^\s>]*)?\s+([^>]*)>")
 _TIME_TAG = re.compile(r"<(?:\d+:)?\d\d:\d\d\.\d{3}>")
 _MARKUP = re.compile(r"</?[A-Za-z][^<>]*>|<(?:\d+:)?\d\d:\d\d\.\d{3}>|\{\\[^}]*\}")
@@ -104,7 +116,7 @@ def _utterances(path, pieces, notes):
             end_s = start_s
         utterances.append(Utterance(one, path.stem, speaker, start_s, end_s, _line(piece.text)))
     if endless:
-        notes["no end is given: taken to last until the next one starts"] = endless
+        notes[NO_END] = endless
     if backwards:
         notes["the end is before the start: taken for one without sound"] = backwards
     return utterances
@@ -133,7 +145,7 @@ def _subtitles(path, notes):
     pieces, before = [], []
     rolling = sum(bool(_TIME_TAG.search(one.raw_text)) for one in captions) > len(captions) / 4
     for caption in captions:
-        start_s, end_s = reading.seconds(caption.start), reading.seconds(caption.end)
+        start_s, end_s = (reading.seconds(one, thousandths=True) for one in (caption.start, caption.end))
         lines = caption.raw_text.split("\n")
         if rolling:  # live captions repeat the line before, and come again when nothing new is said
             plain = [_plain(line) for line in lines]
@@ -161,15 +173,21 @@ def _plain(words):
 def _with_prefixes(pieces):
     """Takes names of speakers from the texts, "[SPEAKER_00]: ..." or "Name: ...".
 
-    A word with a colon is taken for a name where half of the texts begin so, or where it comes back.
+    A name with a colon is taken for one where half of the texts begin so, or where it comes back. A word in small
+    letters is where it comes back and another one does too, or where all texts begin so; and half of the texts must.
     """
     if any(piece.speaker for piece in pieces):
         return pieces
     names = [named["name"] for piece in pieces if (named := _NAMED.match(piece.text))]
-    often = 2 * len(names) >= len(pieces)
+    words = [word["name"] for piece in pieces if (word := _NAMED.match(piece.text) or _LABELLED.match(piece.text))]
+    back = {word for word in words if words.count(word) > 1}
+    labels = 2 * len(words) >= len(pieces) and (len(back) > 1 or (back and len(words) == len(pieces)))
+    often = labels or 2 * len(names) >= len(pieces)
     settled = []
     for piece in pieces:
         found = _TAGGED.match(piece.text) or _NAMED.match(piece.text)
+        if not found and labels and (found := _LABELLED.match(piece.text)) and found["name"] not in back:
+            found = None
         if found and "name" in found.groupdict() and not often and names.count(found["name"]) < 2:
             found = None
         text = piece.text[found.end() :] if found else piece.text
@@ -212,7 +230,12 @@ def _json(path, notes):
     try:
         if isinstance(value, dict) and "transcription" in value:  # whisper.cpp
             value = [
-                {"start": one["offsets"]["from"] / 1000, "end": one["offsets"]["to"] / 1000, "text": one["text"]}
+                {
+                    "start": one["offsets"]["from"] / 1000,
+                    "end": one["offsets"]["to"] / 1000,
+                    "text": one["text"],
+                    "speaker": None if (speaker := one.get("speaker")) in (None, "?") else str(speaker),
+                }
                 for one in value["transcription"]
             ]
         else:
@@ -268,11 +291,22 @@ def _cut(words, text=""):
     return [_Piece(run[0].start_s, run[-1].end_s, run[0].speaker, joint.join(w.text for w in run)) for run in pieces]
 
 
+def _decimal(path, found):
+    """What `_NUMBER` has found: a number as digits, 0 where it differs from that by rounding alone; a text as it is."""
+    number = found["number"]
+    if number is None or not set("-eE") & set(number):
+        return found[0]
+    if float(number) < -1e-6:
+        line = 1 + found.string.count("\n", 0, found.start())
+        raise InputError(f"{path}, line {line}: {number} is no time in a recording")
+    return f"{max(float(number), 0):.9f}"
+
+
 def _textgrid(path, notes):
     """Praat: a tier of intervals is a speaker, an interval with text an utterance; a tier of words is cut."""
     content = path.read_bytes() if path.is_file() else b""
     if not content.startswith(b"ooBinaryFile"):
-        content = _text(path).encode()
+        content = _NUMBER.sub(functools.partial(_decimal, path), _text(path)).encode()
     grid = TextGrid(xmax=1)
     try:
         grid.from_file(io.BytesIO(content), "utf-8")

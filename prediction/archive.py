@@ -10,6 +10,7 @@ import csv
 import multiprocessing
 import os
 import re
+import signal
 import sys
 from collections import Counter
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, ProcessPoolExecutor, wait
@@ -112,10 +113,15 @@ def jobs_in(folder, out, audio=True):
         if not audio:
             mine = [name for name in mine if not is_answer(Path(here) / name)]
         stems = Counter(os.path.splitext(name)[0].lower() for name in mine)
+        whole = {name.lower() for name in mine}  # "talk.wav.mp3" is not called "talk.wav" beside that
         transcripts = transcripts_in(names) if audio else {}
         for name in mine:
             stem = os.path.splitext(name)[0]
-            alone = stems[stem.lower()] == 1 and (place / stem).as_posix().lower() not in _OF_FOLDER
+            alone = (
+                stems[stem.lower()] == 1
+                and stem.lower() not in whole
+                and (place / stem).as_posix().lower() not in _OF_FOLDER
+            )
             called = (place / (stem if alone else name)).as_posix()
             if not audio:
                 yield conversation.Job(called, Path(here) / name)
@@ -174,8 +180,8 @@ def predict_folder(folder, options, out, scheduler=None):
                 if result is None:
                     counts["done"] += 1
                 else:
-                    failures[job.name] = result
-                    bar.write(f"{job.name}: {result}", file=sys.stderr)
+                    failures[job.name] = conversation.shown(result)
+                    bar.write(conversation.shown(f"{job.name}: {result}"), file=sys.stderr)
     finally:
         _summarise(folder, options, out, failures)
     return counts, failures
@@ -188,6 +194,8 @@ def _work(job, options, out):
         return None
     except (InputError, OSError) as error:
         return str(error)
+    except SystemExit:  # of `_begin`: what was decoded is gone, and the worker dies, as the parent shall see
+        os._exit(1)
     except Exception as error:  # a fault of ours costs this recording alone, and is named
         return f"{type(error).__name__}: {error}"
 
@@ -219,6 +227,7 @@ def _pools(width, scheduler):
 
 def _begin(width):
     """A worker takes its share of the cores; the framework reads this when it starts."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that decoded sound is not left on the disk
     os.environ["TF_NUM_INTRAOP_THREADS"] = os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // width))
 
 
@@ -300,9 +309,9 @@ def _summarise(folder, options, out, failures):
 
 def _summary(answer):
     """What the summary says of one conversation, from its NAME.json."""
-    spoken = [one for one in answer["speakers"].values() if one["shares"] is not None]
-    weights = [max(one["seconds"], 0.1) for one in spoken]
-    shares = np.average([one["shares"] for one in spoken], axis=0, weights=weights).tolist() if spoken else None
+    answered = [one for one in answer["utterances"] if one["shares"] is not None]
+    weights = [max(one["end_s"] - one["start_s"], 0.1) for one in answered]
+    shares = np.average([one["shares"] for one in answered], axis=0, weights=weights).tolist() if answered else None
     return {
         "duration_s": answer["duration_s"],
         "speakers": len(answer["speakers"]),

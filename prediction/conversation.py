@@ -9,6 +9,7 @@ Letters of the shape comments: N utterances, A acoustic features, C emotions.
 import contextlib
 import dataclasses
 import functools
+import os
 import re
 import threading
 from dataclasses import asdict, dataclass
@@ -20,7 +21,7 @@ import opensmile  # noqa: F401 (before the framework: data.audio._opensmile says
 from checkpoint import load_checkpoint
 from data.encoders import AudioEncoder
 from data.sound import opened
-from data.transcripts import NO_SPEAKERS, read_transcript
+from data.transcripts import NO_END, NO_SPEAKERS, read_transcript
 from prediction import output, sound
 from prediction.about import checkpoint_said, limits_of
 from prediction.page import write_page
@@ -30,9 +31,10 @@ SUFFIXES = (".html", ".csv", output.SUBTITLES, ".json")  # of what is written, t
 _OVERLAP_S = 0.1  # shorter ones come of rounded times
 _LOUDEST = "no speakers are named: each utterance is given to the channel that is loudest at its time"
 _ROUNDED_S = 0.25  # that an end may lie behind the recording's
+_FAR_BELOW, _TOGETHER = 100, 1.6  # ratios of power: 20 dB and 2 dB
 _SOME_UNKNOWN, _MANY_UNKNOWN = 0.02, 0.4  # of the words; American talk has a tenth
 # What a transcriber writes of sounds: "[laughter]", "(coughs)" alone in a line, "*sighs*", music.
-_SOUNDS = re.compile(r"\[[^\]]*\]|[♪♫][^♪♫]*[♪♫]?|\*[^*\s][^*]{0,40}\*|^\W*[(（][^()（）]*[)）]\W*$")
+_SOUNDS = re.compile(r"\[[^\]]*\]|[♪♫][^♪♫]*[♪♫]?|(?<!\w)\*[^*\s][^*]{0,40}\*(?!\w)|^\W*[(（][^()（）]*[)）]\W*$")
 _lock = threading.Lock()  # a Dask worker may have several threads, and a network is for one at a time
 
 
@@ -125,16 +127,21 @@ def finished(job, options, out):
 
 
 def check_out(job, out):
-    """Refuses a folder in which an answer would take the place of what it is made of.
+    """Refuses, before the work, a place where the answer cannot be or where something lies that it is made of.
 
     Raises:
-        InputError: so it is.
+        InputError: a name is too long, a file is in the place of the folder, or the transcript or the recording is.
     """
     for suffix in SUFFIXES:
         path = path_of(job, out, suffix)
+        with named(path, "cannot be written"), contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            os.lstat(path)  # refuses a name that is too long
         for source in filter(None, (job.transcript, job.recording, *job.others)):
             if path.resolve() == source.resolve():
                 raise InputError(f"{path}: the answer would take the place of {source}; choose another --out")
+    there = next(one for one in path.parents if one.exists())
+    if not there.is_dir():
+        raise InputError(f"{there}: is a file, and a folder for the answers is needed; choose another --out")
 
 
 def run(job, options, out):
@@ -165,10 +172,14 @@ def predict(job, options, recording):
     reads_sound, reads_words = "audio_features" in recogniser.needs, recogniser.run.settings.modality != "audio"
     if not recording and reads_sound and not recogniser.bears_silence:
         raise InputError(f"{options.checkpoint}: this checkpoint cannot answer from words alone; give it the recording")
+    inputs = job.inputs(options)  # before they are read: what changes from now on is seen the next time
     utterances, notes = read_transcript(job.transcript)
     if job.others:
         others = ", ".join(shown(one.name) for one in job.others)
         notes[f"other transcripts are there and not read: {others}"] = []
+    if recording and utterances[-1].utterance_id in notes.get(NO_END, ()):
+        last = utterances[-1]
+        utterances[-1] = dataclasses.replace(last, end_s=max(last.end_s, recording.seconds))
     features = np.full((len(utterances), len(recogniser.audio_names)), np.nan) if reads_sound else None
     if recording and options.speaker_channels:
         _check_channels(job, recording, options.speaker_channels)
@@ -197,7 +208,7 @@ def predict(job, options, recording):
         checkpoint=checkpoint_said(options.checkpoint),
         limits=limits_of(options.checkpoint),
         notes=notes,
-        inputs=job.inputs(options),
+        inputs=inputs,
         recording=job.recording,
         duration_s=recording.seconds if recording else max(one.end_s for one in utterances),
     )
@@ -259,7 +270,9 @@ def _check_channels(job, recording, named):
 def _by_loudness(utterances, recording, named, notes):
     """The utterances of a transcript without speakers, each with the name of the loudest channel at its time.
 
-    Loud is measured against the channel's own mean over all utterances: microphones differ.
+    Loud is measured against the channel's own mean over all utterances: microphones differ. For a channel far below the
+    loudest that is a hundredth of the loudest one's mean: it may hold noise alone. Where all channels rise and fall
+    together, one voice is heard on all of them.
     """
 
     def power(one, channel):
@@ -269,8 +282,13 @@ def _by_loudness(utterances, recording, named, notes):
             return 0.0
 
     powers = np.array([[power(one, channel) for channel in range(1, len(named) + 1)] for one in utterances])
-    loudest = (powers / np.maximum(powers.mean(axis=0), 1e-30)).argmax(axis=1)
+    mean = powers.mean(axis=0)
+    relative = powers / np.maximum(mean, max(mean.max() / _FAR_BELOW, 1e-30))
+    loudest = relative.argmax(axis=1)
     notes[_LOUDEST] = []
+    if (relative.max(axis=1) <= _TOGETHER * relative.min(axis=1)).all():
+        loudest[:] = mean.argmax()
+        notes[f"all channels rise and fall together, as of one voice: all is given to {named[mean.argmax()]}"] = []
     _add(notes, f"no channel has sound: given to {named[0]}", utterances, ~powers.any(axis=1))
     return [dataclasses.replace(one, speaker=named[i]) for one, i in zip(utterances, loudest, strict=True)]
 

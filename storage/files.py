@@ -11,6 +11,7 @@ import hashlib
 import io
 import json
 import os
+import zlib
 from pathlib import Path
 
 
@@ -72,7 +73,8 @@ def atomic_path(path):
         InputError: the folder is missing or read-only, or the disk is full; `path` is then as it was.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    name = path.name if len(os.fsencode(path.name)) < 200 else f"{zlib.crc32(os.fsencode(path.name)):08x}"
+    temporary = path.with_name(f".{name}.{os.getpid()}.tmp")
     try:
         yield temporary
         with open(temporary, "rb+") as file:

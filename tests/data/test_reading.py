@@ -43,13 +43,18 @@ def rows_of(path):
             ("+2.5", 2.5),
             ("0", 0),
         ),
-        *(("1e-3", 0.001), ("1.5E+2", 150), ("00:16:16,059", 976.059), ("0:00:02,28", 2.028), ("00:00:02.28", 2.28)),
+        *(("1e-3", 0.001), ("1.5E+2", 150), ("00:16:16,059", 976.059), ("0:00:02,28", 2.28), ("00:00:02.28", 2.28)),
         *(("2:03.5", 123.5), ("00:00:12.500000", 12.5), ("100:00:00", 360_000)),
         *((text, math.nan) for text in ("", "-1", "nan", "inf", "1e400", "1_0", "12,5", "soon", "٣", "1:2:3:4")),
     ],
 )
 def test_times(text, time_s):
     assert seconds(text) == pytest.approx(time_s, abs=1e-12, nan_ok=True)
+
+
+def test_thousandths_of_subtitles():
+    found = [seconds(text, thousandths=True) for text in ("0:00:02,28", "0:01,059", "0:01.5", "12.5")]
+    assert found == pytest.approx([2.028, 1.059, 1.5, 12.5])
 
 
 @pytest.mark.parametrize("text", ["Don’t — “no” … crème brûlée", "créée: 5 € «à Ÿ»".replace("Ÿ", "ô"), "ÉTÉ"])
@@ -91,6 +96,8 @@ def test_every_delimiter_and_encoding_gives_the_same_rows(tmp_path, delimiter, e
 def test_numbers_with_a_decimal_comma(tmp_path):
     (tmp_path / "a.csv").write_text("name;time\na;1,234\nb;,5\nwell, 1,5 or so;2\n")
     assert rows_of(tmp_path / "a.csv")[1:] == [["a", "1.234"], ["b", ".5"], ["well, 1,5 or so", "2"]]
+    (tmp_path / "psalm.csv").write_text("start;text\n00:12,5;3:16,17\n1:02:03,25;a\n")  # clocks stay as they are
+    assert rows_of(tmp_path / "psalm.csv")[1:] == [["00:12,5", "3:16,17"], ["1:02:03,25", "a"]]
 
 
 def test_spreadsheets(tmp_path):

@@ -22,6 +22,8 @@ def release(tmp_path_factory):
 
 def test_the_same_seed_gives_the_same_bytes(release, tmp_path):
     assert folder_bytes(release) == folder_bytes(write_release(tmp_path))
+    again = write_release(tmp_path)  # finished by a command that was stopped later on
+    (again / "README.txt").write_text("IEMOCAP")
     with pytest.raises(InputError, match="there already"):
         write_release(tmp_path)
 

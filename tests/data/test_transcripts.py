@@ -200,6 +200,51 @@ def test_oddities_are_named_with_their_utterances(tmp_path):
     assert [one[2:] for one in read(tmp_path / "colon.srt", srt)[0]][:5] == [
         ("Ann", "Hi"), ("Ann", "and on"), ("Ann", "Remember: this"), ("Ann", "no"), ("Ann", "Bye"),
     ]  # fmt: skip
+    # labels of calls, and names with what stands beside them, where most texts begin with one and one comes back
+    for cues, wanted in (
+        (("agent: Hi", "client: Yes", "agent: So", "client: No", "well"), ["agent", "client"] * 2 + ["client"]),
+        (
+            ("Ann Lee: A", "Maria de Souza: B", "Ann Lee: C", "Bob (he/him): D", "john: E"),
+            ["Ann Lee", "Maria de Souza", "Ann Lee", "Bob", "Bob"],
+        ),
+        (
+            ("Speaker (1): A", "Speaker (2): B", "Speaker (1): C", "d"),
+            ["Speaker (1)", "Speaker (2)"] + ["Speaker (1)"] * 2,
+        ),
+        (("agent: A", "agent: B"), ["agent"] * 2),
+        (("Ann: I told him", "this: never again", "Bob: what", "Ann: yes"), ["Ann", "Ann", "Bob", "Ann"]),
+        (("so: a", "yes", "so: b", "no"), ["Speaker"] * 4),
+        (("wait: what", "so", "note: it", "no", "yes"), ["Speaker"] * 5),
+    ):
+        srt = "\n\n".join(f"{n}\n{clock(n, ',')} --> {clock(n + 1, ',')}\n{cue}" for n, cue in enumerate(cues, 1))
+        assert [one[2] for one in read(tmp_path / "labels.srt", srt)[0]] == wanted
+    # whisper.cpp says who speaks on which channel, and whisper's tables quote nothing
+    spoken = [{"offsets": {"from": n, "to": n + 1}, "text": " Yes.", "speaker": one} for n, one in enumerate("01?")]
+    found, _ = read(tmp_path / "cpp.json", json.dumps({"transcription": spoken}))
+    assert [one[2] for one in found] == ["0", "1", "1"]
+    found, _ = read(tmp_path / "quotes.tsv", 'start\tend\ttext\n0\t1000\t"I said\n1000\t2000\tno."\n')
+    assert [one[3] for one in found] == ['"I said', 'no."']
+    for times, said in (("0.5\t1.5", 'He said ""hi""'), ("500\t1500", 'He said ""hi""'), ("500\t1500", "He\nsaid")):
+        found, _ = read(tmp_path / "frame.tsv", f'start\tend\ttext\n{times}\t"{said}"\n')  # as another program has it
+        assert [one[3] for one in found] == [said.replace('""', '"').replace("\n", " ")]
+    assert read(tmp_path / "comma.csv", "start;end;text\n00:12,5;0:13,75;a\n")[0] == [(12.5, 13.75, "Speaker", "a")]
+    # a start that programs write for 0, and one that is no time
+    for name in ("praat.TextGrid", "short.TextGrid"):
+        FORMS[name](tmp_path / name)
+        grid = (tmp_path / name).read_bytes().decode("utf-16" if name[0] == "p" else "utf-8")
+        before = "xmin = " if name[0] == "p" else '""\n'
+        assert f"{before}0.500000" in grid
+        for start, start_s in (("1.3877787807814457e-17", 0), ("-1e-17", 0), ("5E-1", 0.5), ("-0.5", None)):
+            (tmp_path / name).write_text(grid.replace(f"{before}0.500000", f"{before}{start}", 1), "utf-8")
+            if start_s is not None:
+                assert read_transcript(tmp_path / name)[0][0].start_s == start_s
+                continue
+            with pytest.raises(InputError, match=f"{name}, line [0-9]+: -0.5 is no time in a recording"):
+                read_transcript(tmp_path / name)
+        lines = grid.replace('"Bye."', '"and\n-5\nabout 1e5\n-1.2.3 -...\n""yes"""').replace("4.500000", "45e-1")
+        (tmp_path / name).write_bytes(lines.replace("\n", "\r\n").encode())
+        last = read_transcript(tmp_path / name)[0][-1]
+        assert (last.end_s, last.transcript) == (4.5, 'and -5 about 1e5 -1.2.3 -... "yes"')
     # of whisper's tables the whole numbers alone are milliseconds
     found = [read(tmp_path / "w.tsv", f"start\tend\ttext\n{times}\ta\n")[0] for times in ("500\t1500", "0:01\t0:02")]
     assert [one[0][:2] for one in found] == [(0.5, 1.5), (1, 2)]

@@ -21,6 +21,7 @@ from checkpoint import load_checkpoint
 from data.audio import extract
 from data.sound import opened
 from data.task import Task
+from data.utterance import Utterance
 from prediction import archive, conversation, output, sound
 from prediction.dialog import write_dialog
 from storage.files import InputError
@@ -156,6 +157,7 @@ def test_a_speaker_on_each_channel(command, checkpoint, tmp_path):
     assert found == [speaker for _, _, speaker, _ in TALK[:5]]
     assert "given to the channel that is loudest at its time" in printed and "one speaker" not in printed
     for names, said in (
+        (("Ann", "Ann"), "a name is there twice"),
         (("Ann",), "2 channels, --speaker-channels names 1"),
         (("Ann", "Eve"), "no utterance of 'Eve'"),
     ):
@@ -357,7 +359,12 @@ def test_names_that_are_no_text(command, monkeypatch, tmp_path):
     (tmp_path / f"{name}.json").write_text(json.dumps([segment]))
     (tmp_path / "talk.csv").unlink()
     monkeypatch.setattr(archive, "_results", in_this_process)
-    assert command(tmp_path)[0] == 0
+    bad = os.fsdecode(b"b\xe4d")
+    wav = tmp_path / f"{bad}.wav"
+    wav.write_bytes(b"RIFF nothing")
+    (tmp_path / f"{bad}.csv").write_text("start,text\nsoon,hi\n")
+    assert command(tmp_path)[0] == 1
+    assert ["b?d" in row["failure"] for row in read_csv(tmp_path / "emotions" / "summary.csv")] == [True, False]
     (row,) = read_csv(tmp_path / "emotions" / f"{name}.csv")
     assert (row["speaker"], row["transcript"]) == ("A?", "hello ? you")
     assert 'href="caf%E9.html"' in (tmp_path / "emotions" / "index.html").read_text("utf-8")
@@ -377,6 +384,91 @@ def test_transcripts_beside_a_recording(tmp_path):
         (tmp_path / name).touch()
     found = [path.name for path in archive.find_transcript(tmp_path / "talk.wav")]
     assert found == ["talk.wav.TextGrid", "talk.json", "talk.srt", "talk.en.vtt"]
+
+
+class Powers:
+    """A recording in which second n has the n-th power on each channel."""
+
+    seconds = 100.0
+
+    def __init__(self, *powers):
+        self.powers = powers
+
+    def signal(self, start_s, end_s, channel):
+        return np.array([1.0, -1]) * self.powers[int(start_s)][channel - 1] ** 0.5, None
+
+
+@pytest.mark.parametrize(
+    ("powers", "who"),
+    [
+        ([(1, 0.1), (0.2, 0.4), (2, 0.1)], "ABA"),  # microphones of about the same level
+        ([(100, 2), (10, 4), (90, 1)], "ABA"),  # Bob's is the lower one
+        ([(1e-7, 1e-2), (2e-7, 9e-3), (1e-7, 1e-4)], "BBB"),  # nobody on the first
+        ([(1, 0.2), (4, 0.7), (2, 0.5)], "AAA"),  # one voice on both
+        ([(1, 0.4), (0.4, 1), (1, 0.3)], "ABA"),  # close to each other
+        ([(0.3, 0.5)], "B"),
+        ([(0.0, 0.5), (0.0, 0.0)], "BA"),  # silence
+    ],
+)
+def test_the_loudest_channel_tells_who_speaks(powers, who):
+    said = [Utterance(str(n), "d", "Speaker", n, n + 1, "yes") for n in range(len(powers))]
+    found = conversation._by_loudness(said, Powers(*powers), ("A", "B"), {})
+    assert "".join(one.speaker for one in found) == who
+
+
+def test_a_transcript_that_changes_meanwhile_is_answered_again(command, checkpoint, monkeypatch, tmp_path):
+    wav, note_words = write_talk(tmp_path), conversation._note_words
+
+    def changes(*given):
+        with open(tmp_path / "talk.csv", "a", encoding="utf-8") as file:
+            file.write("6.9,7.0,Ann,now\n")
+        return note_words(*given)
+
+    job, options = archive.job_of(wav), conversation.Options(checkpoint, jobs=1)
+    conversation.run(job, options, tmp_path / "emotions")
+    assert conversation.finished(job, options, tmp_path / "emotions")
+    monkeypatch.setattr(conversation, "_note_words", changes)
+    conversation.run(job, options, tmp_path / "emotions")
+    assert not conversation.finished(job, options, tmp_path / "emotions")
+
+
+def test_places_that_cannot_be_written_are_named_before_the_work(checkpoint, tmp_path):
+    """A name of 240 bytes is none of them."""
+    options = conversation.Options(checkpoint, audio=False)
+    (tmp_path / "file").touch()
+    for length, out, said in (
+        (120, tmp_path / "out", None),
+        (122, tmp_path / "out", "cannot be written .File name too long"),
+        (1, tmp_path / "file" / "out", "file: is a file, and a folder for the answers is needed"),
+    ):
+        transcript = tmp_path / ("\u044f" * length + ".srt")
+        transcript.write_text("1\n00:00:01,000 --> 00:00:02,000\nhello you\n")
+        job = conversation.Job(transcript.stem, transcript)
+        if said is None:
+            conversation.run(job, options, out)
+            assert len(list(out.iterdir())) == 4
+            continue
+        with pytest.raises(InputError, match=said):
+            conversation.run(job, options, out)
+    assert len(list((tmp_path / "out").iterdir())) == 4
+
+
+def test_a_summary_counts_what_was_answered():
+    """By hand: a second of one emotion, three of the other; a hundred without an answer count nothing."""
+    shares = ([1.0, 0.0], None, [0.0, 1.0])
+    times = ((0, 1), (1, 101), (101, 104))
+    utterances = [{"start_s": a, "end_s": b, "shares": one} for (a, b), one in zip(times, shares, strict=True)]
+    found = archive._summary({"duration_s": 104, "speakers": {}, "utterances": utterances, "emotions": ["a", "b"]})
+    assert found["shares"] == [0.25, 0.75] and found["unanswered"] == 1
+
+
+def test_names_within_a_folder_are_different(tmp_path):
+    for name in ("talk.wav", "talk.mp4", "talk.wav.mp3", "talk.wav.srt"):
+        (tmp_path / name).touch()
+    names = [
+        job.name if isinstance(job, conversation.Job) else job[0] for job in archive.jobs_in(tmp_path, tmp_path / "o")
+    ]
+    assert sorted(names) == ["talk.mp4", "talk.wav", "talk.wav.mp3"]
 
 
 def test_the_demo(command, tmp_path):
