@@ -19,7 +19,7 @@ import numpy as np
 
 from data.audio import config_hash, extract, feature_config, feature_names
 from data.sound import ffmpeg_version, needs_ffmpeg, opened
-from data.workers import parallel, progress_bar
+from data.workers import handled, parallel, progress_bar
 from storage.files import InputError, named, sha256
 
 ONE_AT_A_TIME = threading.Lock()  # openSMILE, where a Dask worker has several threads
@@ -108,15 +108,11 @@ def interrupts_held():
     openSMILE hands over each frame through a callback from C, where Python drops exceptions: an interrupt in there
     would be lost, and with it a frame, so that the features were wrong.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield  # Python interrupts the main thread alone
-        return
     came = []
-    before = signal.signal(signal.SIGINT, lambda number, frame: came.append(number))
     try:
-        yield
+        with handled(lambda number, frame: came.append(number), signal.SIGINT):
+            yield
     finally:
-        signal.signal(signal.SIGINT, before)
         if came:
             signal.raise_signal(signal.SIGINT)
 

@@ -26,8 +26,8 @@ from storage.files import InputError, named
 
 NAME = "miniature (made up)"
 
-_CONTENT = tomllib.loads((Path(__file__).parent / "sample.toml").read_text(encoding="utf-8"))
-_CUES, _SUBJECTS, VOICES = _CONTENT["cues"], _CONTENT["subjects"], _CONTENT["voices"]
+CONTENT = tomllib.loads((Path(__file__).parent / "sample.toml").read_text(encoding="utf-8"))
+_CUES, _SUBJECTS, VOICES = CONTENT["cues"], CONTENT["subjects"], CONTENT["voices"]
 _MAIN = tuple(_CUES)
 _SHORTEST_DIALOG, _LONGEST_DIALOG = 7, 12  # utterances
 _PERSISTENCE = 0.94  # chance that an utterance has its dialog's prevailing emotion
@@ -89,8 +89,8 @@ def _write_sessions(release, seed):
     for session in SESSIONS:
         rng = np.random.default_rng([seed, session])
         pitch_hz = {gender: base * rng.uniform(0.9, 1.1) for gender, base in _PITCH_HZ.items()}
-        prevailing = rng.permutation(_CONTENT["prevailing"])
-        for name, emotion in zip(_CONTENT["dialogs"], prevailing, strict=True):
+        prevailing = rng.permutation(CONTENT["prevailing"])
+        for name, emotion in zip(CONTENT["dialogs"], prevailing, strict=True):
             dialog_id = f"Ses0{session}{name}"
             turns = _dialog(rng, dialog_id, str(emotion))
             _write_dialog(release / f"Session{session}", dialog_id, turns, rng, pitch_hz)
@@ -108,7 +108,7 @@ def _dialog(rng, dialog_id, prevailing):
         subject = "nothing" if rng.random() < _EMPTY_WORDS else subject
         arousal = "middle" if rng.random() < _FAINT_VOICE else arousal
         duration_s = round(rng.uniform(1.0, 2.0), 4)
-        lists = (_CONTENT["openings"], _SUBJECTS[subject], _CONTENT["endings"])
+        lists = (CONTENT["openings"], _SUBJECTS[subject], CONTENT["endings"])
         words = " ".join(filter(None, [rng.choice(one) for one in lists]))
         turns.append(
             _Turn(
@@ -143,7 +143,7 @@ def _heard(rng, emotion):
     """The emotion that one rater hears."""
     if rng.random() < _AGREEMENT:
         return emotion
-    return str(rng.choice(_CONTENT["rare"] if rng.random() < 0.3 else [name for name in _MAIN if name != emotion]))
+    return str(rng.choice(CONTENT["rare"] if rng.random() < 0.3 else [name for name in _MAIN if name != emotion]))
 
 
 def _tags(rng, first):
@@ -222,9 +222,9 @@ def speak(rng, duration_s, pitch_hz, pitch, movement, level_db, syllables_hz, br
     pulses = np.diff(np.floor(cycles), prepend=0.0)
     source = lfilter([1 - brightness], [1, -brightness], pulses + 0.002 * rng.standard_normal(num_samples))
     syllable = np.floor(time_s * syllables_hz).astype(int)
-    vowels = rng.integers(len(_CONTENT["vowels_hz"]), size=syllable[-1] + 1)
+    vowels = rng.integers(len(CONTENT["vowels_hz"]), size=syllable[-1] + 1)
     voiced = np.zeros(num_samples)
-    for vowel, formants_hz in enumerate(_CONTENT["vowels_hz"]):
+    for vowel, formants_hz in enumerate(CONTENT["vowels_hz"]):
         here = vowels[syllable] == vowel
         voiced += here * _resonate(source * here, formants_hz)
     loudness = np.sin(np.pi * (time_s * syllables_hz % 1)) ** 0.7

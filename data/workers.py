@@ -86,13 +86,17 @@ def cluster(scheduler):
 
 
 @contextlib.contextmanager
-def interrupts_ignored():
-    """Processes started in here ignore Ctrl-C, which a terminal sends to them too: the parent ends them."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread may change what a signal does
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+def handled(handler, *signals):
+    """While open, these signals go to a handler; but in the main thread alone, as Python interrupts no other."""
+    main = threading.current_thread() is threading.main_thread()
+    before = {number: signal.signal(number, handler) for number in signals if main}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, one in before.items():
+            signal.signal(number, one)
+
+
+def interrupts_ignored():
+    """Processes started in here ignore Ctrl-C, which a terminal sends to them too: the parent ends them."""
+    return handled(signal.SIG_IGN, signal.SIGINT)

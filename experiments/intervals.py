@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from experiments.catalogue import CONTENT
 from scoring.agreement import agreement_scores
 from scoring.metrics import GROUPS, agreement_levels, average_precision, confusion_matrix, group_recalls, scores
 from scoring.results import test_votes
@@ -115,24 +116,7 @@ SCORES = {
     "answers": ("accuracy", "weighted F1", "UA", "MSE x 1000"),
     "precision": ("average precision",),
 }
-# Scores beside human raters, a kind of table too: {name: (its name in `scoring.agreement`, times)}.
-BESIDE_RATERS = {
-    "a held-out rater: accuracy": ("rater_accuracy_9", 100),
-    "the system, same pairs: accuracy": ("system_accuracy_9", 100),
-    "a held-out rater: weighted F1": ("rater_weighted_f1_9", 100),
-    "the system, same pairs: weighted F1": ("system_weighted_f1_9", 100),
-    "a held-out rater: UA": ("rater_unweighted_accuracy_9", 100),
-    "the system, same pairs: UA": ("system_unweighted_accuracy_9", 100),
-    "a held-out rater: EMO-SUPERB macro F1": ("emo_superb_macro_f1_rater", 100),
-    "the system: EMO-SUPERB macro F1": ("emo_superb_macro_f1", 100),
-    "KL divergence, nats x 100": ("kl_divergence", 100),
-    "log-likelihood of a vote, nats x 100": ("log_likelihood_per_vote", 100),
-    "top-2 accuracy": ("top_2_accuracy_9", 100),
-    "no majority: average precision by entropy": ("no_majority_average_precision", 100),
-    "no majority: by chance": ("no_majority_share", 100),
-    "accuracy over coverage: area": ("coverage_area_9", 100),
-}
-SCORES["raters"] = tuple(BESIDE_RATERS)
+SCORES["raters"] = tuple(CONTENT["beside_raters"])
 
 
 def percentages(matrix, emotions):
@@ -180,12 +164,12 @@ def recognition(name, paper, task, predictions, draws, kind):
 
 
 def beside_raters(name, task, predictions, draws):
-    """`recognition` with the scores of BESIDE_RATERS."""
+    """`recognition` with the scores of `beside_raters` in experiments.toml."""
     (counts, dialog), votes = draws, test_votes(task)
 
     def of(prediction, weights=None):
         found = agreement_scores(*votes, prediction, task.emotions, weights)
-        return np.stack([times * np.asarray(found[key]) for key, times in BESIDE_RATERS.values()], axis=-1)
+        return np.stack([100 * np.asarray(found[key]) for key in CONTENT["beside_raters"].values()], axis=-1)
 
     per_seed = np.stack([of(prediction) for prediction in predictions])
     drawn = [of(prediction, counts[:, dialog]) for prediction in predictions]

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import joblib
 
+from data.workers import handled
 from storage.files import InputError
 from surroundings import PARENT
 
@@ -93,20 +94,18 @@ def going_on(folder):
 
     wanted = [signal.SIGINT, signal.SIGTERM]
     wanted += [signal.SIGHUP] * (signal.getsignal(signal.SIGHUP) != signal.SIG_IGN)  # nohup wants hang-ups ignored
-    before = {number: signal.signal(number, stop) for number in wanted}
-    try:
-        with open(going.path, "w", encoding="utf-8") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield going
-    except Stopped as stopped:
-        if not received:
-            raise InputError(
-                f"{going.path}: was removed, so the runs have stopped; give the command again"
-            ) from stopped
-    finally:
-        going.stop()
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    with handled(stop, *wanted):
+        try:
+            with open(going.path, "w", encoding="utf-8") as file:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                yield going
+        except Stopped as stopped:
+            if not received:
+                raise InputError(
+                    f"{going.path}: was removed, so the runs have stopped; give the command again"
+                ) from stopped
+        finally:
+            going.stop()
     if received:
         raise KeyboardInterrupt
 

@@ -179,7 +179,7 @@ def write_subtitles(path, conversation):
         said = _text(one.transcript)
         if answer.shares is not None:
             said += f" [{_text(conversation.emotions[answer.top])} {answer.shares.max():.0%}]"
-        blocks.append(f"{_clock(one.start_s)} --> {_clock(end_s)}\n<v {_text(one.speaker)}>{said.strip() or '–'}</v>")
+        blocks.append(f"{clock(one.start_s)} --> {clock(end_s)}\n<v {_text(one.speaker)}>{said.strip() or '–'}</v>")
     write_text(path, "\n\n".join(blocks) + "\n")
 
 
@@ -188,7 +188,7 @@ def _text(words):
     return escape(" ".join(words.split()), quote=False)
 
 
-def _clock(seconds):
+def clock(seconds):
     minutes, milliseconds = divmod(round(1000 * seconds), 60_000)
     return f"{minutes // 60:02d}:{minutes % 60:02d}:{milliseconds / 1000:06.3f}"
 

@@ -12,6 +12,7 @@ import keras
 
 from data.corpus import read_corpus
 from data.task import Task
+from data.workers import handled
 from scoring.figures import training_curves
 from storage import files
 from storage.files import InputError, made_folder, sha256, write_csv, write_json
@@ -55,21 +56,14 @@ def locked(path):
 def stop_requests():
     """While open, SIGINT and SIGTERM are remembered instead of ending the process; yields a function that tells."""
     received, parent = [], os.environ.get(PARENT)
-    previous = {
-        number: signal.signal(number, lambda number, _: received.append(number))
-        for number in (signal.SIGINT, signal.SIGTERM)
-    }
 
     def stop():
         if not received and parent and os.getppid() != int(parent):
             received.append(signal.SIGTERM)
         return received[0] if received else None
 
-    try:
+    with handled(lambda number, _: received.append(number), signal.SIGINT, signal.SIGTERM):
         yield stop
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
 
 
 def begin_run(path, settings, corpus_path, glove=None, branches=None, keep_epochs=False):
