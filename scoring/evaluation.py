@@ -27,14 +27,13 @@ def task_of(recogniser, corpus_path=None, test=None):
         test: as of `data.task.Task.of`.
 
     Raises:
-        InputError: there is no such file, corpus and run do not fit, or nothing can be scored.
+        InputError: there is no such file, or corpus and run do not fit.
     """
     path = Path(corpus_path or recogniser.run.corpus.path)
     if not corpus_path and not path.exists():
         raise InputError(f"{path}: the run's corpus file is not there; say where it is with --corpus")
     task = Task.of(read_corpus(path), recogniser.run.settings, test)
     recogniser.check_fits(task.corpus, path)
-    task.check_votes("test")
     return task
 
 
@@ -56,6 +55,7 @@ def evaluate(run_folder, recogniser, task, device, out=None, released_weights=No
         InputError: the weights do not fit the network, or nothing can be scored.
     """
     run, corpus = recogniser.run, task.corpus
+    task.check_votes("test")
     if released_weights:
         recogniser = recogniser.with_released_weights(released_weights)
     out = results_folder(run_folder, recogniser, task, out, bool(released_weights))
@@ -129,8 +129,9 @@ def score_epochs(run_folder, recogniser, task, out=None):
         The text to print.
 
     Raises:
-        InputError: no epoch was kept, or the files are not of this run.
+        InputError: no epoch was kept, the files are not of this run, or nothing can be scored.
     """
+    task.check_votes("test")
     run_folder, run, corpus = Path(run_folder), recogniser.run, task.corpus
     stage = list(recogniser.networks)[-1]
     count, chosen = run.stages[stage].epochs, run.stages[stage].best_epoch

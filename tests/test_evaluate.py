@@ -4,6 +4,7 @@ On a run folder with untrained networks: what is tested does not depend on good 
 """
 
 import csv
+import dataclasses
 import functools
 import importlib.util
 import json
@@ -142,6 +143,11 @@ def test_any_part_of_another_corpus_can_be_scored(untrained, miniature, tmp_path
         assert f"if it is the same {part.name}, {len(part)} of these {len(part)} utterances served it" in printed
     with pytest.raises(InputError, match="no utterance of session 7; it has 2"):
         evaluate(untrained, tmp_path / "part.h5", tmp_path, test=7)
+    none = np.zeros_like(part.votes_external)
+    write_corpus(tmp_path / "voteless.h5", dataclasses.replace(part, votes_external=none, votes_self=none))
+    evaluation.task_of(loaded(untrained), tmp_path / "voteless.h5", "all")  # to look at, but not to score
+    with pytest.raises(InputError, match="no test utterance has a vote"):
+        evaluate(untrained, tmp_path / "voteless.h5", tmp_path, test="all")
 
 
 def test_parts_of_the_test_session_add_up(untrained, miniature):
