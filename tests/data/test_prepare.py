@@ -197,9 +197,11 @@ def test_the_fidelity_table_names_each_difference():
 def test_the_made_up_release_can_be_kept(tmp_path):
     prepare_sample(tmp_path / "one.h5", Options(audio="none"), tmp_path / "kept")
     assert len(folder_bytes(tmp_path / "kept")) > 240
+    prepare_sample(tmp_path / "again.h5", Options(audio="none"), tmp_path / "kept")  # as after a stop
+    assert (tmp_path / "again.h5").read_bytes() == (tmp_path / "one.h5").read_bytes()
+    (tmp_path / "kept" / "IEMOCAP_full_release" / "README.txt").write_text("another one")
     with pytest.raises(InputError, match="there already"):
         prepare_sample(tmp_path / "two.h5", Options(audio="none"), tmp_path / "kept")
-    assert not (tmp_path / "two.h5").exists()
     # Two processes would write into one another's unfinished rows.
     with locked(tmp_path / ".two.h5.lock", ""), pytest.raises(InputError, match="two.h5: another data.prepare is at w"):
         prepare(read_release(tmp_path / "kept" / "IEMOCAP_full_release"), tmp_path / "two.h5", Options(audio="none"))

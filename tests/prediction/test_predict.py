@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -281,6 +282,23 @@ def test_a_worker_that_dies_costs_one_recording():
     found = dict(archive._results(iter(range(8)), (square,), pool_of, 2))
     died = found.pop(3)
     assert found == {number: number**2 for number in range(8) if number != 3} and "its worker died" in died
+
+
+def test_a_worker_that_is_told_to_end_dies(monkeypatch):
+    """By SIGTERM in the middle of a recording: the pool sees a dead worker, not an exception that ends the parent."""
+    monkeypatch.setattr(conversation, "run", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+
+    def told():
+        archive._begin(1)
+        try:
+            archive._work(None, None, None)
+        except SystemExit:
+            os._exit(3)
+
+    process = get_context("fork").Process(target=told)
+    process.start()
+    process.join(60)
+    assert process.exitcode == 1
 
 
 def test_ctrl_c_keeps_what_was_finished(command, monkeypatch, tmp_path, checkpoint):
