@@ -49,7 +49,7 @@ _LETTERS = "\u00c0-\u00cf\u00d1-\u00d6\u00d8-\u00dc\u00df-\u00ef\u00f1-\u00f6\u0
 _WESTERN = re.compile(f"[{_MARKS}]*[{_LETTERS}]{{0,2}}[{_MARKS}]*")
 _FOREIGN = re.compile("(?P<before>[a-z]?)(?P<run>[\udc80-\udcff]+)")
 
-_NUMBER = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
+NUMBER = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
 _DECIMAL_COMMA = re.compile(r"\s*[-+]?[0-9]*,[0-9]+\s*")
 # whisper's .tsv: whole milliseconds, and nothing is quoted. A program that quotes doubles the quotes within a cell.
 _OF_WHISPER = re.compile(r'start\tend\ttext(?:\r?\n[0-9]+\t[0-9]+\t(?!"[^\r\n]*""[^\r\n]*"\r?(?:\n|$))[^\t\r\n]*)+\s*')
@@ -138,7 +138,7 @@ def seconds(text, thousandths=False):
         if thousandths and clock["mark"] == ",":
             fraction = fraction.zfill(3)
         return 3600 * hours + 60 * minutes + float(f"{clock['seconds']}.{fraction}")
-    time_s = float(text) if _NUMBER.fullmatch(text) else math.nan
+    time_s = float(text) if NUMBER.fullmatch(text) else math.nan
     return time_s if 0 <= time_s < math.inf else math.nan
 
 

@@ -62,7 +62,7 @@ class Task:
         if test == settings.test_session and corpus.split is None and np.isin(sessions, corpus.session).all():
             test = None  # the run's own, with all that belongs to it
         if test is None:
-            split, name = _split(corpus, settings), _name_of_test(corpus, settings)
+            split, name = _split(corpus, settings), name_of_test(corpus, settings)
         else:
             split, name = _test_alone(corpus, test), "all utterances" if test == "all" else f"session {test}"
         return cls(corpus, settings, shares, targets, split, dialog_slices(corpus.dialog_id), name)
@@ -97,7 +97,7 @@ class Task:
     @property
     def tests_its_own(self):
         """Whether the test utterances are those of the settings."""
-        return self.name_of_test == _name_of_test(self.corpus, self.settings)
+        return self.name_of_test == name_of_test(self.corpus, self.settings)
 
     @property
     def emotions(self):
@@ -133,7 +133,7 @@ def _one_against_rest(corpus, name):
     return dataclasses.replace(corpus, emotions=(name, REST), **votes)
 
 
-def _name_of_test(corpus, settings):
+def name_of_test(corpus, settings):
     """What the test utterances are, in words: "session 4", "test split" or "dev split as test"."""
     if corpus.split is None:
         return f"session {settings.test_session}"

@@ -20,6 +20,7 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field, FiniteFloat, Ty
 from pympi import Eaf, TextGrid
 
 from data import reading
+from data.speakers import parted_from_speakers
 from data.utterance import Utterance
 from settings import said_of
 from storage.files import InputError
@@ -33,19 +34,8 @@ _ANSWERS = "mcaf-prediction"  # format of what predict.py writes
 
 _SENTENCE_END = re.compile(r"(?:(?<!\.)\.|[!?。！？؟।])[\"'”’»)\]]*$")
 _ABBREVIATION = re.compile(r"(?:[A-Za-z]|[A-Z](?:\.[A-Za-z])+|(?i:mr|mrs|ms|dr|st|prof|vs|e\.g|i\.e|etc))\.$")
-# "[SPEAKER_00]: ...", and "Ann Lee: ..." of up to three words that begin with a capital, or are in a script without.
-_TAGGED = re.compile(r"\s*(?:\[(?P<tag>[^\]:]{1,60})\]|(?P<label>(?:SPEAKER|Speaker)[ _]?\w{1,3}))\s*:\s*")
-# "Maria de Souza: ..." and "Speaker (1): ..." are such, too, and of "Bob (he/him): ..." the name is Bob.
-_PARTICLES = r"(?:(?:da|de|del|della|den|der|di|dos|du|el|la|le|van|von|bin|ibn|al|y) ){0,2}"
-_NAMED = re.compile(
-    rf"\s*(?P<name>[^\W\d_a-z][\w.'’-]{{0,30}}(?: {_PARTICLES}[^\W_a-z][\w.'’-]{{0,30}}){{0,2}}"
-    r"(?: ?\([^()/\n]{1,30}\))?)(?: ?\([^()\n]{1,30}\))?\s*[:：]\s+(?=\S)"
-)
-_LABELLED = re.compile(r"\s*(?P<name>[^\W\d_][\w'’-]{0,30})\s*[:：]\s+(?=\S)")  # "agent: ..."
 # A text of a TextGrid, or a number that ends a line; pympi reads neither signs nor exponents.
-_NUMBER = re.compile(
-    r"(?m)\"(?:[^\"]|\"\")*\"|(?<![^ \t\n])(?P<number>-?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?)(?=[ \t\r]*$)"
-)
+_NUMBER = re.compile(rf"(?m)\"(?:[^\"]|\"\")*\"|(?<![^ \t\n])(?P<number>{reading.NUMBER.pattern})(?=[ \t\r]*$)")
 _VOICE = re.compile(r"<v(?:\.[^\s>]*)?\s+([^>]*)>")
 _TIME_TAG = re.compile(r"<(?:\d+:)?\d\d:\d\d\.\d{3}>")
 _MARKUP = re.compile(r"</?[A-Za-z][^<>]*>|<(?:\d+:)?\d\d:\d\d\.\d{3}>|\{\\[^}]*\}")
@@ -171,29 +161,11 @@ def _plain(words):
 
 
 def _with_prefixes(pieces):
-    """Takes names of speakers from the texts, "[SPEAKER_00]: ..." or "Name: ...".
-
-    A name with a colon is taken for one where half of the texts begin so, or where it comes back. A word in small
-    letters is where it comes back and another one does too, or where all texts begin so; and half of the texts must.
-    """
+    """The pieces, their speakers taken from the texts where they have none."""
     if any(piece.speaker for piece in pieces):
         return pieces
-    names = [named["name"] for piece in pieces if (named := _NAMED.match(piece.text))]
-    words = [word["name"] for piece in pieces if (word := _NAMED.match(piece.text) or _LABELLED.match(piece.text))]
-    back = {word for word in words if words.count(word) > 1}
-    labels = 2 * len(words) >= len(pieces) and (len(back) > 1 or (back and len(words) == len(pieces)))
-    often = labels or 2 * len(names) >= len(pieces)
-    settled = []
-    for piece in pieces:
-        found = _TAGGED.match(piece.text) or _NAMED.match(piece.text)
-        if not found and labels and (found := _LABELLED.match(piece.text)) and found["name"] not in back:
-            found = None
-        if found and "name" in found.groupdict() and not often and names.count(found["name"]) < 2:
-            found = None
-        text = piece.text[found.end() :] if found else piece.text
-        speaker = next(filter(None, found.groupdict().values())) if found else None
-        settled.append(_Piece(piece.start_s, piece.end_s, speaker, text))
-    return settled
+    parted = parted_from_speakers([piece.text for piece in pieces])
+    return [_Piece(piece.start_s, piece.end_s, *both) for piece, both in zip(pieces, parted, strict=True)]
 
 
 class _Word(BaseModel):

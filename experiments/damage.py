@@ -18,6 +18,7 @@ from storage.files import InputError, made_folder, write_text
 from surroundings import check_backend, run_program
 
 SHARES, NUM_DRAWS = (0.05, 0.1, 0.2, 0.3), 5
+UNDAMAGED = "as transcribed"  # the row that others are compared with
 
 
 def main():
@@ -62,7 +63,7 @@ def write_damage(run_folders, corpus_path, text_encoder, out):
         one = recognition(name, (), task, predictions, draws_of(task), "answers")
         per_run = one.per_seed.reshape(len(runs), -1, one.per_seed.shape[1]).mean(axis=1)  # over the draws of words
         scored.append(dataclasses.replace(one, per_seed=per_run))
-    rows = rows_of(scored, "answers", "as transcribed")
+    rows = rows_of(scored, "answers", UNDAMAGED)
     text = rendered("damage", runs=runs, scores=scores_table(rows), num_draws=NUM_DRAWS)
     write_text(made_folder(out) / "damage.md", text)
     write_rows(out / "damage.csv", rows)
@@ -90,7 +91,7 @@ def damaged_answers(recogniser, corpus, test, words):
     def said(transcript):  # an encoder's vectors are of the words as transcribed
         return answers(transcript=transcript, text=None, text_encoder=None)
 
-    found = {"as transcribed": [answers()]}
+    found = {UNDAMAGED: [answers()]}
     for share in SHARES:
         orders = [np.random.default_rng([seed, int(1000 * share)]) for seed in range(NUM_DRAWS)]
         found[f"{share:.0%} of the words wrong"] = [

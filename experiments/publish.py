@@ -16,13 +16,12 @@ from pathlib import Path
 
 import numpy as np
 
+from experiments.damage import UNDAMAGED
 from storage.files import InputError, read_json, sha256, write_json, write_text
 from storage.hdf5 import open_hdf5
 from storage.runs import read_run, write_run
 from storage.weights import ADVICE, save_arrays, weight_arrays
 from surroundings import check_backend, run_program
-
-AS_TRANSCRIBED = ("as transcribed", "accuracy")  # the row of damage.csv that is of input that is not damaged
 
 
 def main():
@@ -67,6 +66,11 @@ def publish(folder, run_folders, corpus_path, note="", half=False, damage=None):
             raise InputError(f"{one}: is not evaluated; run 'python evaluate.py {one}'")
         if read_json(one / "results.json")["protocol"]["weights_sha256"] != run.weights():
             raise InputError(f"{one}: was evaluated with other weights; run 'python evaluate.py {one}'")
+    if damage:
+        accuracy = 100 * np.mean([read_json(one / "results.json")["accuracy_9"] for one in run_folders])
+        undamaged = [row.mean for row in damage if (row.system, row.score) == (UNDAMAGED, "accuracy")]
+        if not undamaged or abs(undamaged[0] - accuracy) > 0.1:
+            raise InputError("--damage: is not of these runs: their accuracy as transcribed is another one")
     # The dev loss of the network that answers, or the mean of those that answer together.
     answering = [stage.name for stage in stages if stage.answers] or [stage.name for stage in stages]
     losses = [float(np.mean([run.stages[name].best_dev_loss for name in answering])) for run in runs]
@@ -108,10 +112,6 @@ def fill(new, name, run_folders, runs, losses, chosen, recogniser, corpus_path, 
     for stage in results["protocol"]["stages"].values():
         stage.pop("taken_from", None)
     table = table_of(run_folders, runs, scored, corpus_path)
-    if damage:
-        undamaged = next((row.mean for row in damage if (row.system, row.score) == AS_TRANSCRIBED), None)
-        if undamaged is None or abs(undamaged - np.mean([float(one) for one in table[1].values()])) > 0.1:
-            raise InputError("--damage: is not of these runs: their accuracy as transcribed is another one")
     write_json(new / "results.json", results)
     if scored is source:
         shutil.copyfile(source / "confusion_matrix.png", new / "confusion_matrix.png")

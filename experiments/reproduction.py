@@ -151,10 +151,9 @@ class Reproduction:
         if not results.exists() or not (folder / "run.json").exists():
             return False
         run, plain = read_run(folder), CONTENT["plain_peers"].get(peer)
-        test = Task.of(self.place.content, run.settings).name_of_test
         options = {"epochs": self.peer_epochs() or baselines.EPOCHS, "patience": baselines.PATIENCE}
         ties = plain["ties"] if plain else "other"
-        own = identity(run, self.place.content.sha256, test, peer, ties, seed, **options)
+        own = identity(run, self.place.content, peer, ties, seed, **options)
         return other_in(read_json(results)["protocol"], own) is None
 
     def costs(self):

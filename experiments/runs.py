@@ -32,7 +32,7 @@ def check_same_but_seed(folders, corpus_path):
             raise InputError(f"{folder}: is not the only run of seed {run.settings.seed}; each seed counts once")
         other = difference(run.settings, runs[0].settings, but=("seed",))
         other = other or ("the corpus" if run.corpus.sha256 != runs[0].corpus.sha256 else None)
-        if other or (run.glove and run.glove.sha256) != (runs[0].glove and runs[0].glove.sha256):
+        if other or run.glove_sha256 != runs[0].glove_sha256:
             raise InputError(f"{folder}: differs from {folders[0]} in {other or 'the GloVe file'}")
     if sha256(corpus_path) != runs[0].corpus.sha256:
         raise InputError(f"{corpus_path}: is not the corpus file that the runs were trained on (SHA-256 differs)")
@@ -78,7 +78,7 @@ class PlannedRun:
         if name := difference(self.settings, run.settings):
             found, wanted = getattr(run.settings, name), getattr(self.settings, name)
             raise InputError(f"{self.folder}: was trained with {name} {found}, not {wanted}; choose another --out")
-        if run.settings.reads_glove and (run.glove and run.glove.sha256) != glove_sha256:
+        if run.settings.reads_glove and run.glove_sha256 != glove_sha256:
             raise InputError(f"{self.folder}: was trained with another GloVe file; choose another --out")
 
     def __call__(self, going):

@@ -15,7 +15,7 @@ from checkpoint import load_checkpoint
 from data.corpus import read_corpus
 from data.labels import categorical_targets, is_tie
 from data.scaling import Scaler
-from data.task import Task
+from data.task import Task, name_of_test
 from experiments.catalogue import CONTENT, GRIDS, PEERS, PLAIN_GRIDS
 from experiments.peers import BC_LSTM_WINDOW, TRAINERS
 from scoring.evaluation import task_of
@@ -86,9 +86,7 @@ def baselines(run, corpus=None, out=None, systems=tuple(GRIDS), seeds=None, ties
         for system in systems:
             folder = made_folder(out / f"{system}-seed{seed}")
             one = replace(plain_one, ties=CONTENT["plain_peers"][system]["ties"]) if system in plain else material
-            own = identity(
-                one.run, one.task.corpus.sha256, one.task.name_of_test, system, one.ties, seed, epochs, patience
-            )
+            own = identity(one.run, one.task.corpus, system, one.ties, seed, epochs, patience)
             results = finished(folder, own) or tune(one, own, folder, epochs, patience)
             chosen = results["protocol"]["chosen"]
             numbers = [chosen["dev_accuracy"], results["accuracy_9"], results["weighted_f1_9"]]
@@ -129,13 +127,12 @@ def plain_material(run_folder, corpus_path):
     return Material(task, np.concatenate([audio, text], axis=1), "shares", run)
 
 
-def identity(run, corpus_sha256, test, system, ties, seed, epochs, patience):
+def identity(run, corpus, system, ties, seed, epochs, patience):
     """What decides a result; stands in its protocol.
 
     Args:
         run: `storage.runs.Run` that gives the vectors, or says of which words and sound they are.
-        corpus_sha256: of the corpus file.
-        test: `data.task.Task.name_of_test`.
+        corpus: `data.corpus.Corpus`.
         system: in GRIDS or PLAIN_GRIDS.
         ties: as of `Material`.
         seed, epochs, patience: as of `baselines`.
@@ -148,12 +145,12 @@ def identity(run, corpus_sha256, test, system, ties, seed, epochs, patience):
         "system": system,
         "seed": seed,
         "ties": ties,
-        "corpus_sha256": corpus_sha256,
+        "corpus_sha256": corpus.sha256,
         "branches_sha256": weights,
-        "test": test,
+        "test": name_of_test(corpus, run.settings),
         "raters": settings["raters"],
         "task": {name: settings[name] for name in _OF_TASK},
-        "glove_sha256": run.glove and run.glove.sha256,
+        "glove_sha256": run.glove_sha256,
         "grid": _ALL_GRIDS[system],
         **own,
         **({"window": BC_LSTM_WINDOW} if system == "bc_lstm" else {}),

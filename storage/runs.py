@@ -122,6 +122,11 @@ class Run(_Part):
     stages: dict[str, StageSummary] = {}
     files: dict[Annotated[str, AfterValidator(_file_name)], str] = {}
 
+    @property
+    def glove_sha256(self):
+        """Of the GloVe file, or None."""
+        return self.glove and self.glove.sha256
+
     def weights(self):
         """{name: SHA-256} of the weight files."""
         return {name: digest for name, digest in self.files.items() if name.endswith(".weights.h5")}

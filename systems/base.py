@@ -126,9 +126,8 @@ class System:
             InputError: in one sentence.
         """
         fields = Settings.model_fields
-        unread = [name for name in READ_BY_SOME if getattr(settings, name) != fields[name].default]
-        unread = [option(name) for name in unread if name not in self.reads]
-        if unread:
+        given = [name for name in READ_BY_SOME if getattr(settings, name) != fields[name].default]
+        if unread := [option(name) for name in given if name not in self.reads]:
             raise InputError(f"--variant {settings.variant} does not read {', '.join(unread)}: leave that out")
         self.check(settings)
 

@@ -292,7 +292,7 @@ def check_branches(run, stages):
             ours, theirs = getattr(run.settings, name), getattr(other.settings, name)
             if theirs != ours:
                 raise InputError(f"--branches {source}: was trained with {name} {theirs}, this run has {ours}")
-        if run.settings.reads_glove and (other.glove and other.glove.sha256) != (run.glove and run.glove.sha256):
+        if run.settings.reads_glove and other.glove_sha256 != run.glove_sha256:
             raise InputError(f"--branches {source}: was trained with another GloVe file")
     check_files(source, other, [f"{stage.name}.weights.h5" for stage in wanted])
     return wanted

@@ -202,7 +202,7 @@ def one_after_another(dialogs):
     return [slice(start, stop) for start, stop in zip([0, *stops], stops, strict=False)]
 
 
-def joined(parts):
+def concatenated(parts):
     """{name: rows one after the other} of several {name: rows}."""
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
@@ -265,7 +265,7 @@ class _Work:
 
     def of_dialogs(self, dialogs):
         """`Inputs.arrays` of dialogs of the corpus, one after the other."""
-        return joined([self.of_dialog(rows) for rows in dialogs])
+        return concatenated([self.of_dialog(rows) for rows in dialogs])
 
     def of_dialog(self, rows):
         """`Inputs.arrays` of a dialog, a slice of the corpus; kept from epoch to epoch as far as they fit."""
@@ -283,26 +283,22 @@ class _Work:
         targets = np.zeros_like(task.targets)  # an utterance without votes has no target and adds nothing to the loss
         targets[task.train] = task.targets[task.train]
         train_dialogs, dev_dialogs = (dialogs_with(task.dialogs, part, len(targets)) for part in (task.train, task.dev))
-        # A dialog that the network cannot see at once is learned in pieces: (its name, its rows, those of the piece).
+        # A dialog that the network cannot see at once is learned in pieces: (its name, its rows, the place in them).
         pieces = [
-            (name, rows, slice(start, min(start + MOST_ROWS, rows.stop)))
+            (name, rows, slice(start, min(start + MOST_ROWS, rows.stop - rows.start)))
             for name, rows in train_dialogs.items()
-            for start in range(rows.start, rows.stop, MOST_ROWS)
+            for start in range(0, rows.stop - rows.start, MOST_ROWS)
         ]
-        lengths = np.array([piece.stop - piece.start for *_, piece in pieces])
+        lengths = np.array([place.stop - place.start for *_, place in pieces])
 
         def batch(chosen, order):
             read = [pieces[i][1:] for i in chosen]
-            places = [slice(piece.start - rows.start, piece.stop - rows.start) for rows, piece in read]
-            taken = [
-                {name: values[place] for name, values in self.of_dialog(rows).items()}
-                for (rows, _), place in zip(read, places, strict=True)
-            ]
-            seen = seen_dialogs(one_after_another(places), settings.context)
-            rows = dialog_rows(joined(taken), seen)
+            parts = [{name: one[place] for name, one in self.of_dialog(rows).items()} for rows, place in read]
+            seen = seen_dialogs(one_after_another([place for _, place in read]), settings.context)
+            rows = dialog_rows(concatenated(parts), seen)
             if settings.left_out and settings.modality == "text+audio":
                 leave_out(rows, settings.left_out, order)
-            return rows, side_by_side(np.concatenate([targets[piece] for _, piece in read]), seen)
+            return rows, side_by_side(np.concatenate([targets[one][place] for one, place in read]), seen)
 
         def cut(num, batch_size, order):
             return similar_length_batches(lengths, batch_size, order)
