@@ -105,6 +105,7 @@ def fusion_network(
     context_length=CONTEXT_LENGTH,
     num_emotions=len(EMOTIONS),
     activation=None,
+    count_padding=True,
 ):
     """The dyadic fusion network over the utterances of a dialog up to the one to be classified.
 
@@ -121,6 +122,7 @@ def fusion_network(
         context_length: rows that the zero-padded dialog has.
         num_emotions: C.
         activation: of the output: None (linear, the paper's regression) or "softmax".
+        count_padding: whether the statistics of batch normalisation count the padding rows, as the released code's do.
 
     Returns:
         A model of what `data.contexts.context_rows` gives, giving (B, C) vote shares, with the attributes `variant`
@@ -135,6 +137,8 @@ def fusion_network(
     text = keras.Input((None, VECTOR_DIM), name="text")
     packs = _packed_inputs()
     multiplicity, segment, lengths = packs["multiplicity"], packs["segment"], packs["lengths"]
+    # A row of multiplicity 1 is an utterance's, but for the one padding row of a context one short of the longest.
+    counted = multiplicity if count_padding else keras.ops.cast(keras.ops.equal(multiplicity, 1), "float32")
     views = [(10, 20)] * 4 if variant == "released" else [(10, 20), (8, 16), (4, 16), (4, 8)]
     rows = [audio, text]
     for number, (num_sub_views, sub_view_dim) in enumerate(views, 1):
@@ -142,11 +146,11 @@ def fusion_network(
             num_sub_views, sub_view_dim, update=update, factor=factor, name=f"attention_{number}"
         )
         outputs = layer(rows, multiplicity=multiplicity, segment=segment)
-        rows = [_normalised(one, multiplicity, f"{number}_{modality}") for one, modality in _by_modality(outputs)]
+        rows = [_normalised(one, counted, f"{number}_{modality}") for one, modality in _by_modality(outputs)]
     joined = keras.layers.Concatenate(name="joined")(rows)  # (P, H, 400), paper (P, H, 64)
     if variant == "released":
         hidden = keras.layers.Dense(256, kernel_initializer="he_uniform", name="dense_256")(joined)
-        hidden = _normalised(hidden, multiplicity, "256")
+        hidden = _normalised(hidden, counted, "256")
         hidden = RowMaxPooling(name="pooling")(hidden, segment, lengths)  # (B, 256)
         for units in (64, 16):
             hidden = _dense_tanh(hidden, units)

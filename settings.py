@@ -63,6 +63,9 @@ class Settings(BaseModel):
         description="vectors of words that a system reads: of GloVe, of the corpus file's encoder, or what is given",
     )
     marks: bool = Field(False, description="whether '!', '?' and '...' of a transcript are read beside its words")
+    padding: typing.Literal["counted", "uncounted"] = Field(
+        "counted", description="whether the fusion's batch norm counts the padding of a context (released code), or not"
+    )
     left_out: float = Field(
         0.0, ge=0, le=0.4, description="share of utterances that learn without their words, and as many without sound"
     )

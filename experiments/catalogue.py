@@ -44,8 +44,9 @@ class Experiment:
     `lines` are the rows that are scored, `base` the name of the one that the others are compared with, `scores` a key
     of `intervals.SCORES`. `page` names the function of pages.py that writes its table, on the template `template`;
     `paper_of` the table of published.toml; `tables` the experiments whose tables it writes. `extras` is what it needs
-    besides runs: "peers", "plain-peers", "costs", "figures", "epochs", and "meld" for that corpus. `rated` are further
-    lines of --rates; None where that is not to be had.
+    besides runs: "peers", "plain-peers", "costs", "figures", "epochs", and "meld" for that corpus. `scored` says whether
+    the test session is scored. `rated` are further lines of --rates, None where that is not to be had; its table is made
+    by `rated_page` on `rated_template`.
     """
 
     name: str
@@ -59,7 +60,10 @@ class Experiment:
     paper_of: str = ""
     tables: tuple = ()
     extras: tuple = ()
+    scored: bool = True
     rated: tuple | None = None
+    rated_page: str = "two_rates_page"
+    rated_template: str = "two_rates"
 
     @property
     def systems(self):
@@ -73,8 +77,8 @@ class Experiment:
             name=f"{self.name}-rates",
             title=f"{self.title}, the fusion at the learning rate that dev chose",
             lines=tuple(lines),
-            page="two_rates_page",
-            template="two_rates",
+            page=self.rated_page,
+            template=self.rated_template,
             tables=(f"{self.name}-rates",),
             rated=None,
         )

@@ -8,43 +8,44 @@ from experiments.intervals import read_rows
 
 CLAIMS = tomllib.loads((Path(__file__).parent / "claims.toml").read_text(encoding="utf-8"))["claims"]
 HOLDS, FAILS = "holds", "does not hold"
-HEADER = ["claim", "the paper", "here, at the paper's learning rate", "here, at the rate that dev chose", "verdict"]
+HEADER = ["claim", "the paper", "at the paper's rate", "verdict there", "at the rate that dev chose", "verdict there "]
+NOTHING = ("–", "not run")
 
 
 def verdicts(results):
-    """A line per claim, as HEADER says.
+    """A line per claim, as HEADER says: the whole network with its fusion at the two learning rates.
 
     Args:
-        results: folder of the recorded tables.
+        results: folder of the recorded tables; those at the rate that dev chose are NAME-rates.csv.
 
     Returns:
-        List of [text] * 5; a claim whose table is not there has "–" and "not run".
+        List of [text] * 6; a claim whose table is not there has "–" and "not run".
     """
     lines = []
     for claim in CLAIMS:
         if "untested" in claim:
-            found, verdict = "–", f"cannot be tested here: {claim['untested']}"
+            both = [("–", f"cannot be tested here: {claim['untested']}"), ("–", "–")]
         elif "ratio" in claim:
-            found, verdict = _ratio(results, claim)
+            both = [_ratio(results, claim), ("–", "a count: the same")]
         else:
-            found, verdict = _interval(results, claim)
-        lines.append([claim["says"], claim["paper"], found, _at_rate(results, claim), verdict])
+            both = [_interval(results, claim, suffix) for suffix in ("", "-rates")]
+        lines.append([claim["says"], claim["paper"], *both[0], *both[1]])
     return lines
 
 
-def _interval(results, claim):
-    """What the interval of a paired difference, or of a score, says."""
+def _interval(results, claim, suffix):
+    """What the interval of a paired difference, or of a score, says, and the verdict."""
     table, system, score = claim.get("row") or claim["value"]
-    row = _row(results / f"{table}.csv", system, score)
+    row = _row(results / f"{table}{suffix}.csv", system, score)
     if "value" in claim:
         if row is None or row.mean is None:
-            return "–", "not run"
+            return NOTHING
         paper = float(claim["paper"])
         if row.low <= paper <= row.high:
             return _said(row), "cannot be told: the paper's number is within our interval"
         return _said(row), f"{FAILS}: ours is below" if row.high < paper else f"{HOLDS}: ours is above"
     if row is None or row.difference_low is None:
-        return "–", "not run"
+        return NOTHING
     if row.difference_low > 0:
         return _said(row), HOLDS
     return _said(row), FAILS if row.difference_high < 0 else f"cannot be told with {_seeds(row)}"
@@ -66,19 +67,13 @@ def _ratio(results, claim):
     column, ours, theirs = claim["ratio"]
     path = results / "table4.csv"
     if not path.exists():
-        return "–", "not run"
+        return NOTHING
     with open(path, encoding="utf-8", newline="") as file:
         counted = {line[""]: line.get(column) for line in csv.DictReader(file)}
     if not counted.get(ours) or not counted.get(theirs):
-        return "–", "not run"
+        return NOTHING
     ratio = float(counted[ours]) / float(counted[theirs])
     return f"{ratio:.2f} times as many", HOLDS if ratio <= claim["most"] else FAILS
-
-
-def _at_rate(results, claim):
-    """The same at dev's rate."""
-    row = _row(results / "rates.csv", *claim["rate"]) if "rate" in claim else None
-    return _said(row) if row else "–"
 
 
 def _row(path, system, score):

@@ -246,11 +246,12 @@ def costs_page(experiment, results, path):
 
 def disagreement_page(experiment, results, path):
     """Table 5: disagreement counts, and average precision where raters disagree."""
-    task = results.task("full")
-    scored = disagreement(PUBLISHED["table5"], task, results.predictions("full"), results.draws("full"))
+    (system,) = experiment.systems
+    task = results.task(system)
+    scored = disagreement(PUBLISHED["table5"], task, results.predictions(system), results.draws(system))
     shares = task.shares[task.test]
     present = (shares[agreement_levels(shares)["tie"]] > 0).sum(axis=0)
-    counts = results.scores("full")[0]["disagreement_counts"]
+    counts = results.scores(system)[0]["disagreement_counts"]
     parts = [
         [part, paper[0], counts[part]["utterances"], paper[1], counts[part]["ties"]]
         for part, paper in PUBLISHED["table5_counts"].items()
@@ -266,7 +267,28 @@ def disagreement_page(experiment, results, path):
         scored,
         counts=markdown_table(["", "utterances, paper", "utterances", "ties, paper", "ties"], parts),
         present=markdown_table(["", "tied test utterances with it", "share of all such votes, %"], with_it),
+        chosen=results.rates and next(iter(results.rates["lines"].values()))["chosen"],
     )
+
+
+def trials_page(experiment, results, path):
+    """The lowest dev loss of each line, seed by seed; no test session is scored."""
+    header = ["", "seeds", "mean lowest dev loss", "seed by seed", "kept epoch"]
+    digits, shown = [], []
+    for line in experiment.lines:
+        stages = [run.stages["fusion"] for run in results.runs(line.system.name)]
+        losses, kept = [stage.best_dev_loss for stage in stages], [stage.best_epoch for stage in stages]
+        digits.append([line.name, len(stages), float(np.mean(losses)), " ".join(map(str, losses)), span(kept)])
+        each = ", ".join(f"{loss:.4f}" for loss in losses)
+        shown.append([line.name, len(stages), f"{np.mean(losses):.4f}", each, span(kept)])
+    text = rendered(
+        experiment.template,
+        title=title_of(experiment, results),
+        table=markdown_table(header, shown),
+        seeds=results.training(["full"])[0]["seeds"],
+        hardware=hardware([run for system in results.folders for run in results.runs(system)]),
+    )
+    write_page(path, text, header, digits)
 
 
 def beyond_page(experiment, results, path):
@@ -353,5 +375,6 @@ WRITERS = {
         disagreement_page,
         beyond_page,
         two_rates_page,
+        trials_page,
     )
 }

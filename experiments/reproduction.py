@@ -37,7 +37,11 @@ class Reproduction:
             InputError: a folder holds another run, or the corpus is not the experiment's.
         """
         more = self.meld_options() if "meld" in experiment.extras else ()
-        return [self.place.run(system, seed, more) for system in experiment.systems.values() for seed in self.seeds]
+        return [
+            self.place.run(system, seed, more, experiment.scored)
+            for system in experiment.systems.values()
+            for seed in self.seeds
+        ]
 
     def with_givers(self, runs):
         """The runs, and before them those that give branches to them and are not among them."""
@@ -70,7 +74,9 @@ class Reproduction:
                     raise InputError(f"{run.folder}: is not trained, and without it no rate can be chosen")
 
         experiment = self.at_rates(refuse_unfinished)
-        return experiment, [run for run in self.planned(experiment) if run.trained() and run.evaluated()]
+        return experiment, [
+            run for run in self.planned(experiment) if run.trained() and (run.evaluated() or not run.scored)
+        ]
 
     def at_rates(self, finish):
         """The experiment, with --rates at those that dev chose: they are written down."""

@@ -15,7 +15,7 @@ from storage.files import InputError, read_text, write_csv, write_text
 from surroundings import run_program
 
 HERE = Path(__file__).resolve().parents[1]
-OTHER_FORMS = ("beyond", "table2", "table4")  # tables that are not of `intervals.Row`s
+OTHER_FORMS = ("beyond", "table2", "table4", "trials")  # tables that are not of `intervals.Row`s
 BEGIN = "<!-- Written by experiments.tables from results/: begin -->"
 
 

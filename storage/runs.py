@@ -16,7 +16,7 @@ from storage.files import InputError, named, read_json, read_text, sha256, write
 from storage.weights import ADVICE
 
 # Settings that runs of earlier versions do not have; what those runs did is the default.
-_LATER = {"split", "emotion", "members", "words", "marks", "left_out"}
+_LATER = {"split", "emotion", "members", "words", "marks", "padding", "left_out"}
 _FILE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}")
 
 

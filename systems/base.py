@@ -106,7 +106,7 @@ class Work(Protocol):
 
 
 # Settings that not every system reads: those that do name them in `System.reads`.
-READ_BY_SOME = ("members", "words", "marks", "left_out")
+READ_BY_SOME = ("members", "words", "marks", "padding", "left_out")
 
 
 class System:

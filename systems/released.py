@@ -27,7 +27,7 @@ _RECIPE = ("epochs", "patience", "batch_size", "learning_rate", "loss", "seed")
 class DyadicFusion(System):
     """The paper's system with one of its two fusion networks, "released" or "paper"."""
 
-    reads = ("words",)
+    reads = ("words", "padding")
 
     def __init__(self, fusion):
         self.fusion = fusion
@@ -37,6 +37,8 @@ class DyadicFusion(System):
             raise InputError("the paper's system reads the word vectors of GloVe: drop --words")
         if settings.modality != "text+audio":
             alone = f"--modality {settings.modality} trains a branch alone"
+            if settings.padding != "counted":
+                raise InputError(f"{alone}, which has no padding to leave out: drop --padding")
             if (settings.factor, settings.update) != ("shared", "sequential"):
                 raise InputError(f"{alone}, which has no correlation factor: drop --factor and --update")
             if not settings.context:
@@ -70,7 +72,13 @@ class DyadicFusion(System):
             ),
             "audio": lambda: model.audio_branch(num_features, num_emotions, activation),
             "fusion": lambda: model.fusion_network(
-                self.fusion, settings.update, settings.factor, context_length, num_emotions, activation
+                self.fusion,
+                settings.update,
+                settings.factor,
+                context_length,
+                num_emotions,
+                activation,
+                settings.padding == "counted",
             ),
         }
         return {stage.name: builders[stage.name] for stage in self.stages(settings)}

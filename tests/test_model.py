@@ -66,6 +66,26 @@ def test_padding_once_equals_padded_network(variant):
         np.testing.assert_allclose(mine, theirs, atol=6e-5, err_msg=weight.path)
 
 
+@pytest.mark.parametrize("count_padding", [True, False])
+def test_batch_norm_counts_the_padding_or_leaves_it_out(count_padding):
+    """The moving mean after one step, against the mean in NumPy of what the first attention gives for the padded rows."""
+    lengths = [1, 4, 7, 2]
+    audio, text = random_contexts(lengths)
+    network = with_random_statistics(fusion_network(context_length=LENGTH, count_padding=count_padding))
+    rows = context_rows(audio, text, LENGTH)
+    attended = keras.Model(network.input, network.get_layer("attention_1").output)(rows)
+    counts = np.where(rows["multiplicity"] == 1, 1, rows["multiplicity"] * count_padding)
+    wanted = []
+    for modality, values in zip(("audio", "text"), attended, strict=True):
+        mean = (np.asarray(values) * counts[..., None]).sum((0, 1)) / counts.sum()
+        wanted.append(0.99 * np.asarray(network.get_layer(f"norm_1_{modality}").moving_mean) + 0.01 * mean)
+    assert counts.sum() == (LENGTH * len(lengths) if count_padding else sum(lengths))
+    network.compile(keras.optimizers.SGD(0.05), "mse")
+    network.train_on_batch(rows, np.full((len(lengths), 10), 0.1, "float32"))
+    for modality, mean in zip(("audio", "text"), wanted, strict=True):
+        np.testing.assert_allclose(network.get_layer(f"norm_1_{modality}").moving_mean, mean, atol=1e-6)
+
+
 def test_text_branch_equals_padded_branch():
     """Fifty places with padding and unknown words against known words and one padding row; trained one step."""
     rng = np.random.default_rng(2)

@@ -22,7 +22,7 @@ from settings import Settings
 from storage.files import InputError
 from storage.runs import read_words
 from storage.weights import ADVICE, load_arrays, load_weights
-from systems.base import READ_BY_SOME, Recipe, Recogniser, Stage, StageData, System, WordSources, correlation_layers
+from systems.base import Recipe, Recogniser, Stage, StageData, System, WordSources, correlation_layers
 from systems.causal.inputs import (
     TIMING_NAMES,
     WORD_COLUMNS,
@@ -55,7 +55,7 @@ class Members(System):
         "members": 4,
         "left_out": 0.2,
     }
-    reads = READ_BY_SOME
+    reads = ("members", "words", "marks", "left_out")
 
     def check(self, settings):
         if settings.loss != "cross_entropy":
