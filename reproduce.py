@@ -67,7 +67,7 @@ def parse_arguments(argv=None):
         nargs="+",
         default=(),
         metavar="RATE",
-        help="table1 and table3 with the fusion at the learning rate, of these, that the dev loss of two seeds chooses",
+        help="table1, table3, table5: the fusion at the learning rate, of these, that the dev loss of two seeds chooses",
     )
     parser.add_argument("--out", type=Path, help="folder for runs, tables, figures (default: runs/reproduce-CORPUS)")
     where = parser.add_mutually_exclusive_group()
@@ -93,7 +93,7 @@ def parse_arguments(argv=None):
     if ({"glove", "both"} & asked or "plain-peers" in experiment.extras) and not arguments.glove:
         parser.error(f"{experiment.name} reads the word vectors of GloVe: give --glove FILE")
     if arguments.rates and (experiment.rated is None or list(arguments.rates) != sorted(set(arguments.rates))):
-        parser.error("--rates goes with table1 and table3, and takes different rates, the lowest first")
+        parser.error("--rates goes with table1, table3 and table5, and takes different rates, the lowest first")
     for name, low in (("seeds", 0), ("epochs", 1), ("patience", 0)):
         given = getattr(arguments, name)
         if given is not None and min(given if isinstance(given, list) else [given]) < low:

@@ -4,6 +4,7 @@ Read are WebVTT, SRT, the JSON of whisper, whisperX and whisper.cpp, Praat's Tex
 docs/predicting.md says for users what counts as an utterance.
 """
 
+import dataclasses
 import functools
 import io
 import json
@@ -165,7 +166,10 @@ def _with_prefixes(pieces):
     if any(piece.speaker for piece in pieces):
         return pieces
     parted = parted_from_speakers([piece.text for piece in pieces])
-    return [_Piece(piece.start_s, piece.end_s, *both) for piece, both in zip(pieces, parted, strict=True)]
+    return [
+        dataclasses.replace(piece, speaker=speaker, text=text)
+        for piece, (speaker, text) in zip(pieces, parted, strict=True)
+    ]
 
 
 class _Word(BaseModel):

@@ -44,9 +44,9 @@ class Experiment:
     `lines` are the rows that are scored, `base` the name of the one that the others are compared with, `scores` a key
     of `intervals.SCORES`. `page` names the function of pages.py that writes its table, on the template `template`;
     `paper_of` the table of published.toml; `tables` the experiments whose tables it writes. `extras` is what it needs
-    besides runs: "peers", "plain-peers", "costs", "figures", "epochs", and "meld" for that corpus. `scored` says whether
-    the test session is scored. `rated` are further lines of --rates, None where that is not to be had; its table is made
-    by `rated_page` on `rated_template`.
+    besides runs: "peers", "plain-peers", "costs", "figures", "epochs", and "meld" for that corpus. `scored` says
+    whether the test session is scored. `rated` are further lines of --rates, None where that is not to be had; its
+    table is made by `rated_page` on `rated_template`.
     """
 
     name: str

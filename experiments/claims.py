@@ -8,7 +8,7 @@ from experiments.intervals import read_rows
 
 CLAIMS = tomllib.loads((Path(__file__).parent / "claims.toml").read_text(encoding="utf-8"))["claims"]
 HOLDS, FAILS = "holds", "does not hold"
-HEADER = ["claim", "the paper", "at the paper's rate", "verdict there", "at the rate that dev chose", "verdict there "]
+HEADER = ["claim", "the paper", "at the paper's rate", "verdict", "at dev's rate", "verdict at dev's rate"]
 NOTHING = ("–", "not run")
 
 

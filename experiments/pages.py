@@ -342,6 +342,7 @@ def two_rates_page(experiment, results, path):
         both_differences=markdown_table(header, differences),
         losses=markdown_table(["", *rates, "chosen"], losses),
         chosen=results.rates,
+        absent=[name for name in results.rates["lines"] if name not in {line.name for line in experiment.lines}],
         origin=origin,
         **about,
     )

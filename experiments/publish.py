@@ -91,10 +91,13 @@ def publish(folder, run_folders, corpus_path, note="", half=False, damage=None):
 def fill(new, name, run_folders, runs, losses, chosen, recogniser, corpus_path, note, half, damage):
     """Writes a checkpoint's files into the folder `new`; arguments as in `publish`."""
     from checkpoint import load_checkpoint
+    from experiments.results import hardware
     from scoring.evaluation import evaluate, task_of
     from training.backend import describe_device
 
     source, run = run_folders[chosen], runs[chosen]
+    giver = run.branches and Path(run.branches)
+    branches_on = hardware([read_run(giver)]) if giver and (giver / "run.json").exists() else ""
     for file in run.files:
         shutil.copyfile(source / file, new / file)
     for stage in run.stages.values():
@@ -121,7 +124,7 @@ def fill(new, name, run_folders, runs, losses, chosen, recogniser, corpus_path, 
             path.unlink()
     published = run.model_copy(update={"files": {name: sha256(new / name) for name in names}})
     write_run(new, published)
-    text = card(name, note, runs, losses, table, published, results, half, damage)
+    text = card(name, note, runs, losses, table, published, results, half, damage, branches_on)
     write_text(new / "README.md", f"{text}    {sha256(new / 'run.json')}  run.json\n")
 
 
@@ -164,10 +167,19 @@ def table_of(run_folders, runs, scored, corpus_path):
     return markdown_table(["", *SCORES["answers"]], rows), accuracies
 
 
-def card(name, note, runs, losses, table, published, results, half, damage):
-    """The model card, its numbers filled in; `table` is of `table_of`."""
-    from experiments.markdown import markdown_table, rendered, scores_table
+def card(name, note, runs, losses, table, published, results, half, damage, branches_on):
+    """The model card, its numbers filled in; `table` is of `table_of`, `branches_on` the hardware that trained those.
 
+    The paper's network at another rate than the paper's has the recorded scores at that one beside its own.
+    """
+    from experiments.intervals import read_rows
+    from experiments.markdown import markdown_table, our_cell, rendered, scores_table
+    from experiments.pages import RECORDED
+    from settings import Settings
+
+    of_paper = published.settings.model_copy(update={"learning_rate": 1e-4, "seed": 0}) == Settings()
+    recorded = read_rows(RECORDED / "table3.csv") if of_paper and published.settings.learning_rate != 1e-4 else []
+    at_papers_rate = {row.score: our_cell(row).replace("**", "") for row in recorded if row.system == "T+A"}
     scores, accuracies = table
     matrix = [[emotion, *row] for emotion, row in zip(results["emotions"], results["confusion_matrix"], strict=True)]
     return rendered(
@@ -175,6 +187,8 @@ def card(name, note, runs, losses, table, published, results, half, damage):
         name=name,
         note=note,
         half=half,
+        at_papers_rate=at_papers_rate,
+        branches_on=branches_on,
         damage=scores_table(damage) if damage else "",
         run=published,
         seeds=" ".join(map(str, accuracies)),

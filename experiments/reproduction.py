@@ -1,5 +1,6 @@
 """Does an experiment: plans its runs, makes what is missing, writes the tables. The work of reproduce.py."""
 
+import dataclasses
 import functools
 import shutil
 import time
@@ -189,7 +190,7 @@ class Reproduction:
         rates = read_json(self.rates_path()) if self.rates else None
         results, written = Results(folders, self.place.content, costs, peers, rates), []
         for name in experiment.tables:
-            one = experiment if self.rates else EXPERIMENTS[name]
+            one = with_finished_lines(experiment, folders) if self.rates else EXPERIMENTS[name]
             own, missing = results, [system for system in one.systems if not folders[system]]
             missing += ["costs"] * ("costs" in one.extras and costs is None)
             if "epochs" in one.extras and not missing:
@@ -204,6 +205,13 @@ class Reproduction:
             WRITERS[one.page](one, own, self.place.out / name)
             written.append(name)
         return written
+
+
+def with_finished_lines(experiment, folders):
+    """The experiment without the lines of which nothing is finished, as long as it has the one to compare with."""
+    lines = tuple(line for line in experiment.lines if folders[line.system.name])
+    there = {line.name for line in lines}
+    return dataclasses.replace(experiment, lines=lines) if experiment.base in there else experiment
 
 
 def reproduce(work, parallel=None):

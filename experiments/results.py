@@ -78,6 +78,7 @@ class Results:
             runs = self.runs(system)
             stages = {name: [run.stages[name] for run in runs] for name in runs[0].stages}
             own = [sum(stage.seconds for stage in run.stages.values() if not stage.taken_from) for run in runs]
+            givers = [Path(run.branches) for run in runs if run.branches]
             source = next((Path(each[0].taken_from).name for each in stages.values() if each[0].taken_from), "")
             one = {
                 "system": system,
@@ -85,6 +86,7 @@ class Results:
                 "minutes": float(np.mean(own)) / 60,
                 "taken": [name for name, each in stages.items() if each[0].taken_from],
                 "source": source.removesuffix(f"-seed{runs[0].settings.seed}"),
+                "source_hardware": hardware([read_run(path) for path in givers if (path / "run.json").exists()]),
                 "epochs": {name: span([stage.epochs for stage in each]) for name, each in stages.items()},
                 "kept": {name: span([stage.best_epoch for stage in each]) for name, each in stages.items()},
                 "dev_loss": {

@@ -152,7 +152,8 @@ def printed(task, run, results, name, answer):
     if not results["protocol"]["corpus_is_the_training_file"]:
         lines.append("the corpus file is not the one of the training (SHA-256): features and scores may differ")
         if (seen := seen_in_training(run, task)) and task.corpus.name == run.corpus.name:
-            lines.append(f"if it is the same {run.corpus.name}, {seen} of these {len(task.test)} utterances served it")
+            counted = f"{seen} of these {len(task.test)} utterances served the training"
+            lines.append(f"if the utterances are the same {run.corpus.name}'s, {counted}: their scores are too high")
     elif seen := results["protocol"]["num_seen_in_training"]:
         lines.append(f"{seen} of these {len(task.test)} utterances served the training: their scores are too high")
     lines += [f"\nall {len(emotions)} classes", readable_table(matrix, emotions)]

@@ -140,7 +140,7 @@ def test_any_part_of_another_corpus_can_be_scored(untrained, miniature, tmp_path
         results = json.loads((tmp_path / "results.json").read_text())
         assert results["num_utterances"] == np.count_nonzero((part.votes_external + part.votes_self).any(axis=1))
         assert results["majority_accuracy"] is None and results["protocol"]["test"] == name
-        assert f"if it is the same {part.name}, {len(part)} of these {len(part)} utterances served it" in printed
+        assert f"{len(part)} of these {len(part)} utterances served the training" in printed
     with pytest.raises(InputError, match="no utterance of session 7; it has 2"):
         evaluate(untrained, tmp_path / "part.h5", tmp_path, test=7)
     none = np.zeros_like(part.votes_external)

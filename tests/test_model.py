@@ -68,7 +68,7 @@ def test_padding_once_equals_padded_network(variant):
 
 @pytest.mark.parametrize("count_padding", [True, False])
 def test_batch_norm_counts_the_padding_or_leaves_it_out(count_padding):
-    """The moving mean after one step, against the mean in NumPy of what the first attention gives for the padded rows."""
+    """The moving mean after one step, against the mean in NumPy of what the first attention gives."""
     lengths = [1, 4, 7, 2]
     audio, text = random_contexts(lengths)
     network = with_random_statistics(fusion_network(context_length=LENGTH, count_padding=count_padding))

@@ -57,10 +57,10 @@ def test_the_real_corpus_gives_the_cards_confusion_matrix(folder, shared, tmp_pa
     assert found["confusion_matrix"] == card["confusion_matrix"] and found["accuracy_9"] == card["accuracy_9"]
     if folder.name == "iemocap-released":
         beside = found["agreement"]
-        for who, percent in (("rater", [48.2, 49.3, 35.7]), ("system", [53.2, 50.5, 33.9])):
+        for who, percent in (("rater", [48.2, 49.3, 35.7]), ("system", [47.0, 46.4, 34.8])):
             names = [f"{who}_{name}_9" for name in ("accuracy", "weighted_f1", "unweighted_accuracy")]
             assert [round(100 * beside[name], 1) for name in names] == percent
-        assert beside["num_held_out_votes"] == 2833 and round(beside["emo_superb_macro_f1"], 3) == 0.428
+        assert beside["num_held_out_votes"] == 2833 and round(beside["emo_superb_macro_f1"], 3) == 0.422
 
 
 def test_a_dialog_without_utterances_has_no_answers():

@@ -175,6 +175,13 @@ def test_words_are_cut_at_pauses_sentence_ends_and_speakers(tmp_path):
     ]
 
 
+def test_names_of_utterances_stay_where_speakers_stand_in_the_texts(tmp_path):
+    (tmp_path / "named.csv").write_text("start,end,utterance,text\n0,1,first,Ann: Hi.\n1,2,second,Bob: So.\n")
+    utterances, _ = read_transcript(tmp_path / "named.csv")
+    found = [(one.utterance_id, one.speaker, one.transcript) for one in utterances]
+    assert found == [("first", "Ann", "Hi."), ("second", "Bob", "So.")]
+
+
 def test_oddities_are_named_with_their_utterances(tmp_path):
     found, notes = read(
         tmp_path / "talk.vtt",

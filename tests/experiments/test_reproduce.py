@@ -329,8 +329,34 @@ def test_dev_chooses_the_rate_of_each_line(tmp_path, called):
     reproduce(work_of("table3", corpus, tmp_path, "--seeds", "0", "1"))
     reproduce(work_of("table3", corpus, tmp_path, *options))
     page = (tmp_path / "table3-rates.md").read_text()
-    assert "of table3.csv in this folder" in page
+    assert "of table3.csv in this folder" in page and "Not in the table" not in page
+    for seed in range(3):
+        (tmp_path / f"paper-rate-0.0003-seed{seed}" / "results.json").unlink()
+    reproduce(work_of("table3", corpus, tmp_path, *options))
+    page = (tmp_path / "table3-rates.md").read_text()
+    assert "since no run at its rate is finished: T+A, as in Figure 4." in page and "| T+A, no MCAF |" in page
     assert at_rate(work.place, SYSTEMS["full"], 1e-4) is SYSTEMS["full"]
+
+
+def test_trials_are_of_dev_alone(tmp_path):
+    """The fusion's lowest dev loss, seed by seed; no run's test session is scored."""
+    corpus = fabricated_corpus(tmp_path / "c.h5")
+    work = work_of("trials", corpus, tmp_path, "--seeds", "0", "1")
+    numbers = {"full": 0.04, "full-100-epochs": 0.03, "full-uncounted": 0.05}
+
+    def train(jobs):
+        jobs = [arguments[0] for _, arguments, _ in jobs]
+        assert not any(job.scored for job in jobs)
+        fabricate(
+            [job for job in jobs if not job.folder.exists()], corpus, lambda run: numbers[run.system] + run.seed / 50
+        )
+        return [[] for _ in jobs]
+
+    assert "trials.md" in reproduce(work, train)
+    with open(tmp_path / "trials.csv", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row["mean lowest dev loss"]) for row in rows] == pytest.approx([0.05, 0.04, 0.06])
+    assert list(map(float, rows[2]["seed by seed"].split())) == pytest.approx([0.05, 0.07])
 
 
 def test_tables_are_gathered(tmp_path):
