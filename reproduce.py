@@ -67,7 +67,7 @@ def parse_arguments(argv=None):
         nargs="+",
         default=(),
         metavar="RATE",
-        help="table1, table3, table5: the fusion at the learning rate, of these, that the dev loss of two seeds chooses",
+        help="table1, table3, table5: the fusion at the learning rate, of these, that dev loss of two seeds chooses",
     )
     parser.add_argument("--out", type=Path, help="folder for runs, tables, figures (default: runs/reproduce-CORPUS)")
     where = parser.add_mutually_exclusive_group()
