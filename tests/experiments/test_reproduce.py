@@ -117,7 +117,6 @@ def test_every_experiment_can_be_planned_and_written(tmp_path):
         assert _TEMPLATES.get_template(f"{one.template}.md.j2")
         assert one.base in (None, *(line.name for line in one.lines))
     assert {line.name for line in EXPERIMENTS["table3"].lines} == set(PUBLISHED["table3"])
-    assert SYSTEMS["full"].at_rate(3e-4) == SYSTEMS["full-rate-0.0003"]
 
 
 def test_what_is_done_is_skipped_and_what_is_half_done_resumed(done, called):
