@@ -137,8 +137,10 @@ def fusion_network(
     text = keras.Input((None, VECTOR_DIM), name="text")
     packs = _packed_inputs()
     multiplicity, segment, lengths = packs["multiplicity"], packs["segment"], packs["lengths"]
-    # A row of multiplicity 1 is an utterance's, but for the one padding row of a context one short of the longest.
-    counted = multiplicity if count_padding else keras.ops.cast(keras.ops.equal(multiplicity, 1), "float32")
+    counted = multiplicity
+    if not count_padding:  # a row of zeros, which no utterance's vectors are
+        there = keras.ops.any(keras.ops.not_equal(keras.ops.concatenate([audio, text], -1), 0), axis=-1)
+        counted = multiplicity * keras.ops.cast(there, "float32")
     views = [(10, 20)] * 4 if variant == "released" else [(10, 20), (8, 16), (4, 16), (4, 8)]
     rows = [audio, text]
     for number, (num_sub_views, sub_view_dim) in enumerate(views, 1):

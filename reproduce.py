@@ -85,6 +85,8 @@ def parse_arguments(argv=None):
     experiment = EXPERIMENTS[arguments.experiment]
     if arguments.quick == bool(arguments.corpus):
         parser.error("give either --corpus FILE or --quick")
+    if (arguments.quick or arguments.epochs) and any("--epochs" in one.options for one in experiment.systems.values()):
+        parser.error(f"{experiment.name} sets its epochs itself: leave out --epochs, and give --corpus for --quick")
     if arguments.quick and "meld" in experiment.extras:
         parser.error(f"{experiment.name} needs --corpus with MELD: the miniature corpus has other emotions")
     asked = {option for one in experiment.systems.values() for option in one.options}

@@ -26,7 +26,8 @@ def verdicts(results):
         if "untested" in claim:
             both = [("–", f"cannot be tested here: {claim['untested']}"), ("–", "–")]
         elif "ratio" in claim:
-            both = [_ratio(results, claim), ("–", "a count: the same")]
+            counted = _ratio(results, claim)
+            both = [counted, NOTHING if counted == NOTHING else ("–", "a count: the same")]
         else:
             both = [_interval(results, claim, suffix) for suffix in ("", "-rates")]
         lines.append([claim["says"], claim["paper"], *both[0], *both[1]])

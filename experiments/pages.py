@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.catalogue import CONTENT, PEERS
+from experiments.catalogue import CONTENT, EXPERIMENTS, PEERS
 from experiments.intervals import NUM_DRAWS, SCORES, Scored, disagreement, mean_of, read_rows, rows_of, write_rows
 from experiments.markdown import (
     difference_cell,
@@ -94,7 +94,7 @@ def plain_peers_page(experiment, results, path):
 def with_peers(experiment, results):
     """The majority class and the paper's rows before the experiment's own."""
     ours = scored_lines(experiment, results)
-    peer_of, own = {PEERS[peer]: peer for peer in results.peers}, {one.name for one in ours}
+    peer_of, own = {PEERS[peer]: peer for peer in results.peers}, {line.name for line in EXPERIMENTS["table1"].lines}
     floor = PEERS["majority"]
     rows = [results.recognition(floor, (), "majority", kind=experiment.scores)] if floor in peer_of else []
     for name, paper in PUBLISHED["table1"].items():

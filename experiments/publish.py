@@ -96,8 +96,11 @@ def fill(new, name, run_folders, runs, losses, chosen, recogniser, corpus_path, 
     from training.backend import describe_device
 
     source, run = run_folders[chosen], runs[chosen]
-    giver = run.branches and Path(run.branches)
-    branches_on = hardware([read_run(giver)]) if giver and (giver / "run.json").exists() else ""
+    giver, branches_on = run.branches and Path(run.branches), ""
+    if giver:
+        there = (giver / "run.json").exists()
+        branches_on = hardware([read_run(giver)]) if there else "a machine that is no longer known"
+    seconds = sum(stage.seconds for stage in run.stages.values() if not stage.taken_from)
     for file in run.files:
         shutil.copyfile(source / file, new / file)
     for stage in run.stages.values():
@@ -124,7 +127,7 @@ def fill(new, name, run_folders, runs, losses, chosen, recogniser, corpus_path, 
             path.unlink()
     published = run.model_copy(update={"files": {name: sha256(new / name) for name in names}})
     write_run(new, published)
-    text = card(name, note, runs, losses, table, published, results, half, damage, branches_on)
+    text = card(name, note, runs, losses, table, published, results, half, damage, branches_on, seconds)
     write_text(new / "README.md", f"{text}    {sha256(new / 'run.json')}  run.json\n")
 
 
@@ -167,8 +170,9 @@ def table_of(run_folders, runs, scored, corpus_path):
     return markdown_table(["", *SCORES["answers"]], rows), accuracies
 
 
-def card(name, note, runs, losses, table, published, results, half, damage, branches_on):
+def card(name, note, runs, losses, table, published, results, half, damage, branches_on, seconds):
     """The model card, its numbers filled in; `table` is of `table_of`, `branches_on` the hardware that trained those.
+    `seconds` is how long the rest was trained.
 
     The paper's network at another rate than the paper's has the recorded scores at that one beside its own.
     """
@@ -177,9 +181,11 @@ def card(name, note, runs, losses, table, published, results, half, damage, bran
     from experiments.pages import RECORDED
     from settings import Settings
 
-    of_paper = published.settings.model_copy(update={"learning_rate": 1e-4, "seed": 0}) == Settings()
-    recorded = read_rows(RECORDED / "table3.csv") if of_paper and published.settings.learning_rate != 1e-4 else []
-    at_papers_rate = {row.score: our_cell(row).replace("**", "") for row in recorded if row.system == "T+A"}
+    papers, own = Settings(), published.settings
+    of_paper = published.corpus.name == "IEMOCAP" and own.learning_rate != papers.learning_rate
+    of_paper &= own.model_copy(update={"learning_rate": papers.learning_rate, "seed": papers.seed}) == papers
+    recorded = read_rows(RECORDED / "table3.csv") if of_paper else []
+    at_papers_rate = {row.score: row for row in recorded if row.system == "T+A"}
     scores, accuracies = table
     matrix = [[emotion, *row] for emotion, row in zip(results["emotions"], results["confusion_matrix"], strict=True)]
     return rendered(
@@ -187,13 +193,14 @@ def card(name, note, runs, losses, table, published, results, half, damage, bran
         name=name,
         note=note,
         half=half,
-        at_papers_rate=at_papers_rate,
+        papers_seeds=at_papers_rate["accuracy"].seeds if at_papers_rate else None,
+        at_papers_rate={score: our_cell(row).replace("**", "") for score, row in at_papers_rate.items()},
         branches_on=branches_on,
         damage=scores_table(damage) if damage else "",
         run=published,
         seeds=" ".join(map(str, accuracies)),
         dev_losses=", ".join(f"{run.settings.seed}: {loss:.5f}" for run, loss in zip(runs, losses, strict=True)),
-        minutes=f"{sum(stage.seconds for stage in published.stages.values()) / 60:.0f}",
+        minutes=f"{seconds / 60:.0f}",
         scores=scores,
         accuracies=", ".join(f"{seed}: {value}" for seed, value in accuracies.items()),
         accuracy_10=f"{results['accuracy_10']:.4f}",

@@ -153,7 +153,7 @@ def printed(task, run, results, name, answer):
         lines.append("the corpus file is not the one of the training (SHA-256): features and scores may differ")
         if (seen := seen_in_training(run, task)) and task.corpus.name == run.corpus.name:
             counted = f"{seen} of these {len(task.test)} utterances served the training"
-            lines.append(f"if the utterances are the same {run.corpus.name}'s, {counted}: their scores are too high")
+            lines.append(f"if these are the same utterances of {run.corpus.name}, {counted}: their scores are too high")
     elif seen := results["protocol"]["num_seen_in_training"]:
         lines.append(f"{seen} of these {len(task.test)} utterances served the training: their scores are too high")
     lines += [f"\nall {len(emotions)} classes", readable_table(matrix, emotions)]

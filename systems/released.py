@@ -38,7 +38,7 @@ class DyadicFusion(System):
         if settings.modality != "text+audio":
             alone = f"--modality {settings.modality} trains a branch alone"
             if settings.padding != "counted":
-                raise InputError(f"{alone}, which has no padding to leave out: drop --padding")
+                raise InputError(f"{alone}, which has no context to pad: drop --padding")
             if (settings.factor, settings.update) != ("shared", "sequential"):
                 raise InputError(f"{alone}, which has no correlation factor: drop --factor and --update")
             if not settings.context:

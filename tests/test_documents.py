@@ -186,4 +186,4 @@ def test_the_example_of_the_readme(checkpoint, tmp_path):
     assert done.returncode == 0, done.stderr
     shares = ast.literal_eval(done.stdout.splitlines()[-1])
     # The answers of a regression, unlike those of a softmax, need not sum to one.
-    assert tuple(shares) == EMOTIONS and abs(sum(shares.values()) - 1) < (0.06 if "causal" in checkpoint else 0.5)
+    assert tuple(shares) == EMOTIONS and abs(sum(shares.values()) - 1) < (0.06 if "causal" in checkpoint else 0.25)

@@ -25,8 +25,9 @@ from model import (
     text_branch,
     vector_model,
 )
-from settings import TEST_SESSION
+from settings import TEST_SESSION, Settings
 from storage.files import InputError
+from systems import system_of
 from systems.causal.network import causal_network, predict_dialogs
 
 LENGTH = 19  # rows of the padded references; short, for speed
@@ -68,13 +69,14 @@ def test_padding_once_equals_padded_network(variant):
 
 @pytest.mark.parametrize("count_padding", [True, False])
 def test_batch_norm_counts_the_padding_or_leaves_it_out(count_padding):
-    """The moving mean after one step, against the mean in NumPy of what the first attention gives."""
-    lengths = [1, 4, 7, 2]
+    """The moving mean after one step, against the mean in NumPy of what the first attention gives; by the setting."""
+    lengths = [1, 4, LENGTH - 1, 2]  # that of LENGTH - 1 has one row of padding
     audio, text = random_contexts(lengths)
-    network = with_random_statistics(fusion_network(context_length=LENGTH, count_padding=count_padding))
+    settings = Settings(padding="counted" if count_padding else "uncounted")
+    network = with_random_statistics(system_of("released").networks(settings, 9, 46, 10, LENGTH)["fusion"]())
     rows = context_rows(audio, text, LENGTH)
     attended = keras.Model(network.input, network.get_layer("attention_1").output)(rows)
-    counts = np.where(rows["multiplicity"] == 1, 1, rows["multiplicity"] * count_padding)
+    counts = rows["multiplicity"] * (rows["audio"].any(axis=-1) | count_padding)
     wanted = []
     for modality, values in zip(("audio", "text"), attended, strict=True):
         mean = (np.asarray(values) * counts[..., None]).sum((0, 1)) / counts.sum()
@@ -151,6 +153,7 @@ import keras
 import numpy as np
 from data.contexts import context_rows
 from model import fusion_network, predict_contexts
+from systems import system_of
 from systems.causal.network import CausalMutualCorrelationAttention, causal_network, dialog_inputs, predict_dialogs
 sys.path.append("tests")
 from averaged import answers_of_the_mean

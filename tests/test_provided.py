@@ -10,6 +10,7 @@ import pytest
 from conftest import ROOT, run_script
 
 from checkpoint import load_checkpoint
+from experiments.publish import card
 from scoring.evaluation import home_of_results, results_folder
 from storage.files import InputError, sha256
 from storage.runs import read_run
@@ -84,3 +85,16 @@ def test_results_of_a_provided_checkpoint_stay(tmp_path, monkeypatch):
         ):
             results_folder(source, recogniser, task)
     assert before == {path.name: sha256(path) for path in folder.iterdir()}
+
+
+def test_the_card_of_another_rate_has_the_papers_beside_it():
+    """And which machine trained what was taken over; not where the rate is the paper's."""
+    run, results = read_run(RELEASED), json.loads((RELEASED / "results.json").read_text())
+    table = ("| |", {2: "47.8"})
+    for rate, said in ((1e-3, True), (1e-4, False)):
+        one = run.model_copy(update={"settings": run.settings.model_copy(update={"learning_rate": rate})})
+        text = card("name", "", [one], [0.03], table, one, results, False, None, "abacus, 2 cores", 190)
+        assert (
+            "learning rate here is 0.001. At the paper's, 0.0001, 5 seeds have 48.6 ± 2.9 [44.1, 52.9]" in text
+        ) is said
+        assert "from a run on abacus, 2 cores." in text and " 3 minutes on " in text

@@ -18,7 +18,7 @@ from experiments.programs import Program, do_all, going_on
 from experiments.rates import at_rate
 from experiments.reproduction import reproduce
 from experiments.results import hardware
-from experiments.runs import check_same_but_seed
+from experiments.runs import PlannedRun, check_same_but_seed
 from experiments.tables import BEGIN, HERE, gather
 from reproduce import parse_arguments
 from storage.files import InputError, read_json, sha256, write_csv, write_json
@@ -164,6 +164,7 @@ def test_what_is_missing_is_said_before_anything_is_made(capsys):
         (["plain-peers", "--quick"], "plain-peers reads the word vectors of GloVe: give --glove FILE"),
         (["encoded", "--quick"], "encoded needs --corpus with an encoder's vectors: the miniature corpus has none"),
         (["meld", "--quick"], "meld needs --corpus with MELD"),
+        (["trials", "--quick"], "trials sets its epochs itself"),
         (["table3", "--quick", "--seeds", "0", "-1"], "--seeds must be at least 0"),
         (["table3", "--quick", "--epochs", "0"], "--epochs must be at least 1"),
         (["table3", "--quick", "--rates", "0", "1e-4"], "--rates must be greater than 0"),
@@ -333,8 +334,24 @@ def test_dev_chooses_the_rate_of_each_line(tmp_path, called):
         (tmp_path / f"paper-rate-0.0003-seed{seed}" / "results.json").unlink()
     reproduce(work_of("table3", corpus, tmp_path, *options))
     page = (tmp_path / "table3-rates.md").read_text()
-    assert "since no run at its rate is finished: T+A, as in Figure 4." in page and "| T+A, no MCAF |" in page
+    assert "since no run at its rate is scored: T+A, as in Figure 4." in page and "| T+A, no MCAF |" in page
     assert at_rate(work.place, SYSTEMS["full"], 1e-4) is SYSTEMS["full"]
+
+
+def test_a_line_that_was_not_run_is_no_peer(tmp_path):
+    """Table 1 at the rates that dev chose, with nothing scored of the categorical network."""
+    corpus, options = fabricated_corpus(tmp_path / "c.h5"), ("--rates", "1e-4", "3e-4")
+
+    def train(jobs):
+        fabricate([run for _, (run, *_), _ in jobs if isinstance(run, PlannedRun) and not run.folder.exists()], corpus)
+        return [[] for _ in jobs]
+
+    reproduce(work_of("table1", corpus, tmp_path, *options), train)
+    for path in tmp_path.glob("categorical*/results.json"):
+        path.unlink()
+    reproduce(work_of("table1", corpus, tmp_path, *options))
+    page = (tmp_path / "table1-rates.md").read_text()
+    assert "no run at its rate is scored: ours, categorical." in page and "categorical (paper only)" not in page
 
 
 def test_trials_are_of_dev_alone(tmp_path):

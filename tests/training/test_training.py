@@ -276,6 +276,8 @@ def test_not_a_number_names_the_batch_and_keeps_the_state(tmp_path, miniature):
     ("arguments", "message"),
     [
         (("--modality", "text", "--factor", "none"), "no correlation factor"),
+        (("--modality", "text", "--padding", "uncounted"), "no context to pad: drop --padding"),
+        (("--variant", "causal", "--padding", "uncounted"), "--variant causal does not read --padding"),
         (("--modality", "audio", "--no-context"), "no context"),
         (("--epochs", "0"), "--epochs: must be greater than 0"),
         (("--learning-rate", "inf"), "--learning-rate: must be a finite number"),
