@@ -41,7 +41,9 @@ class Results:
 
     def task(self, system):
         """The `data.task.Task` of a system, whatever the seed."""
-        known = next(iter(self.folders)) if system in self.peers else system  # peers have the table's own task
+        known = system  # peers have the table's own task
+        if system in self.peers:
+            known = next(name for name, folders in self.folders.items() if folders)
         settings = self.runs(known)[0].settings.model_copy(update={"seed": 0})
         if settings not in self._tasks:
             self._tasks[settings] = Task.of(self.corpus, settings)

@@ -285,6 +285,8 @@ def test_peers_are_rows_of_table_1(branches, tmp_path, monkeypatch):
 
     folders = {system: [tmp_path / f"{system}-seed{seed}" for seed in SEEDS] for system in ("full", "categorical")}
     peers_page(EXPERIMENTS["table1"], Results(folders, read_corpus(corpus), peers=peers), tmp_path / "table1")
+    of_regression = Results({"categorical": [], "full": folders["full"]}, read_corpus(corpus), peers=peers)
+    assert len(of_regression.predictions("svm")) == 2, "the task is that of the runs that are there"
     with open(tmp_path / "table1.csv", encoding="utf-8", newline="") as file:
         rows = {row["system"]: row for row in csv.DictReader(file) if row["score"] == "accuracy"}
     for name, system in (("SVM", "svm"), ("RF", "random_forest"), ("BC-LSTM", "bc_lstm"), ("TFN", "tfn")):
