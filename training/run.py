@@ -129,6 +129,8 @@ def _prepared(system, settings, corpus_path, glove):
     settings = system.settled(settings, corpus, glove)
     task = Task.of(corpus, settings)
     task.check_votes("train", "dev")
+    if glove and not settings.reads_glove:
+        print(f"{glove}: is not read, since these settings need no GloVe file")
     work, read = system.work(task, glove), glove if settings.reads_glove else None
     run = Run(
         settings=settings,

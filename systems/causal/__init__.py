@@ -62,6 +62,10 @@ class Members(System):
             raise InputError(f"--variant {settings.variant} is trained with cross_entropy: drop --loss")
         if settings.modality == "audio" and (settings.marks or settings.words != "given"):
             raise InputError("--modality audio reads no words: drop --marks, --words")
+        if settings.modality != "text+audio" and settings.left_out not in (0, self.defaults["left_out"]):
+            raise InputError(
+                f"--modality {settings.modality} is trained alone, so none can be left out: drop --left-out"
+            )
 
     def word_sources(self, settings):
         fields = {"glove": "glove", "encoder": "text_encoder"}

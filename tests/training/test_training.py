@@ -277,6 +277,7 @@ def test_not_a_number_names_the_batch_and_keeps_the_state(tmp_path, miniature):
     [
         (("--modality", "text", "--factor", "none"), "no correlation factor"),
         (("--modality", "text", "--padding", "uncounted"), "no context to pad: drop --padding"),
+        (("--variant", "causal", "--modality", "text", "--left-out", "0.1"), "none can be left out"),
         (("--variant", "causal", "--padding", "uncounted"), "--variant causal does not read --padding"),
         (("--modality", "audio", "--no-context"), "no context"),
         (("--epochs", "0"), "--epochs: must be greater than 0"),
