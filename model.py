@@ -16,7 +16,7 @@ from attention import MutualCorrelationAttention, SubViewAttention
 from data.contexts import context_rows, length_batches, token_rows
 from data.labels import EMOTIONS
 from data.text import PADDING_ID
-from row_layers import RowAveragePooling, RowBatchNormalization, RowMaxPooling
+from row_layers import RowAveragePooling, RowBatchNormalization, RowMaxPooling, without_padding
 from storage.files import InputError
 from storage.hdf5 import open_hdf5, plain_dataset, plain_item
 from tracing import predict_batch
@@ -137,10 +137,7 @@ def fusion_network(
     text = keras.Input((None, VECTOR_DIM), name="text")
     packs = _packed_inputs()
     multiplicity, segment, lengths = packs["multiplicity"], packs["segment"], packs["lengths"]
-    counted = multiplicity
-    if not count_padding:  # a row of zeros, which no utterance's vectors are
-        there = keras.ops.any(keras.ops.not_equal(keras.ops.concatenate([audio, text], -1), 0), axis=-1)
-        counted = multiplicity * keras.ops.cast(there, "float32")
+    counted = multiplicity if count_padding else without_padding(multiplicity, audio, text)
     views = [(10, 20)] * 4 if variant == "released" else [(10, 20), (8, 16), (4, 16), (4, 8)]
     rows = [audio, text]
     for number, (num_sub_views, sub_view_dim) in enumerate(views, 1):
@@ -148,7 +145,8 @@ def fusion_network(
             num_sub_views, sub_view_dim, update=update, factor=factor, name=f"attention_{number}"
         )
         outputs = layer(rows, multiplicity=multiplicity, segment=segment)
-        rows = [_normalised(one, counted, f"{number}_{modality}") for one, modality in _by_modality(outputs)]
+        by_modality = zip(("audio", "text"), outputs, strict=True)
+        rows = [_normalised(one, counted, f"{number}_{modality}") for modality, one in by_modality]
     joined = keras.layers.Concatenate(name="joined")(rows)  # (P, H, 400), paper (P, H, 64)
     if variant == "released":
         hidden = keras.layers.Dense(256, kernel_initializer="he_uniform", name="dense_256")(joined)
@@ -162,10 +160,6 @@ def fusion_network(
     network = keras.Model({"audio": audio, "text": text, **packs}, outputs, name="fusion_network")
     network.variant, network.context_length = variant, context_length
     return network
-
-
-def _by_modality(outputs):
-    return zip(outputs, ("audio", "text"), strict=True)
 
 
 def _normalised(rows, multiplicity, name):

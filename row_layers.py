@@ -39,6 +39,12 @@ class RowBatchNormalization(keras.layers.BatchNormalization):
         return inputs * scale + (self.beta - mean * scale)
 
 
+def without_padding(multiplicity, *rows):
+    """The multiplicities (B, H), 0 where all `rows` (B, H, F) are zeros, which no utterance's vectors are."""
+    there = ops.any(ops.not_equal(ops.concatenate(rows, -1), 0), axis=-1)
+    return multiplicity * ops.cast(there, multiplicity.dtype)
+
+
 @_REGISTER
 class RowMaxPooling(keras.layers.Layer):
     """Maximum over the rows of each segment.

@@ -45,8 +45,7 @@ class Experiment:
     of `intervals.SCORES`. `page` names the function of pages.py that writes its table, on the template `template`;
     `paper_of` the table of published.toml; `tables` the experiments whose tables it writes. `extras` is what it needs
     besides runs: "peers", "plain-peers", "costs", "figures", "epochs", and "meld" for that corpus. `scored` says
-    whether the test session is scored. `rated` are further lines of --rates, None where that is not to be had; its
-    table is made by `rated_page` on `rated_template`.
+    whether the test session is scored. `rated` are further lines of --rates, None where that is not to be had.
     """
 
     name: str
@@ -62,8 +61,6 @@ class Experiment:
     extras: tuple = ()
     scored: bool = True
     rated: tuple | None = None
-    rated_page: str = "two_rates_page"
-    rated_template: str = "two_rates"
 
     @property
     def systems(self):
@@ -71,16 +68,19 @@ class Experiment:
         return {line.system.name: line.system for line in self.lines}
 
     def at_rates(self, lines):
-        """The experiment of --rates: these lines, at the rates that dev chose, beside those at the paper's."""
+        """The experiment of --rates: these lines, at the rates that dev chose.
+
+        Where lines are compared with a base, those at the paper's rate stand beside them.
+        """
+        two = {"page": "two_rates_page", "template": "two_rates"} if self.base else {}
         return dataclasses.replace(
             self,
             name=f"{self.name}-rates",
             title=f"{self.title}, the fusion at the learning rate that dev chose",
             lines=tuple(lines),
-            page=self.rated_page,
-            template=self.rated_template,
             tables=(f"{self.name}-rates",),
             rated=None,
+            **two,
         )
 
 

@@ -91,16 +91,12 @@ def publish(folder, run_folders, corpus_path, note="", half=False, damage=None):
 def fill(new, name, run_folders, runs, losses, chosen, recogniser, corpus_path, note, half, damage):
     """Writes a checkpoint's files into the folder `new`; arguments as in `publish`."""
     from checkpoint import load_checkpoint
-    from experiments.results import hardware
+    from experiments.results import hardware_of_givers
     from scoring.evaluation import evaluate, task_of
     from training.backend import describe_device
 
     source, run = run_folders[chosen], runs[chosen]
-    giver, branches_on = run.branches and Path(run.branches), ""
-    if giver:
-        there = (giver / "run.json").exists()
-        branches_on = hardware([read_run(giver)]) if there else "a machine that is no longer known"
-    seconds = sum(stage.seconds for stage in run.stages.values() if not stage.taken_from)
+    branches_on, seconds = hardware_of_givers([run]), run.own_seconds  # before the paths of ours go
     for file in run.files:
         shutil.copyfile(source / file, new / file)
     for stage in run.stages.values():

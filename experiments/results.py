@@ -79,16 +79,14 @@ class Results:
         for system in systems:
             runs = self.runs(system)
             stages = {name: [run.stages[name] for run in runs] for name in runs[0].stages}
-            own = [sum(stage.seconds for stage in run.stages.values() if not stage.taken_from) for run in runs]
-            givers = [Path(run.branches) for run in runs if run.branches]
             source = next((Path(each[0].taken_from).name for each in stages.values() if each[0].taken_from), "")
             one = {
                 "system": system,
                 "seeds": " ".join(str(run.settings.seed) for run in runs),
-                "minutes": float(np.mean(own)) / 60,
+                "minutes": float(np.mean([run.own_seconds for run in runs])) / 60,
                 "taken": [name for name, each in stages.items() if each[0].taken_from],
                 "source": source.removesuffix(f"-seed{runs[0].settings.seed}"),
-                "source_hardware": hardware([read_run(path) for path in givers if (path / "run.json").exists()]),
+                "source_hardware": hardware_of_givers(runs),
                 "epochs": {name: span([stage.epochs for stage in each]) for name, each in stages.items()},
                 "kept": {name: span([stage.best_epoch for stage in each]) for name, each in stages.items()},
                 "dev_loss": {
@@ -105,6 +103,14 @@ class Results:
 def hardware(runs):
     """What the runs were trained on, each machine once."""
     return " or ".join(dict.fromkeys(f"{run.machine}, {' '.join(run.devices)}, {run.backend}" for run in runs))
+
+
+def hardware_of_givers(runs):
+    """What those were trained on whose stages the runs took over; "" of none."""
+    givers = [Path(run.branches) for run in runs if run.branches]
+    if not all((giver / "run.json").exists() for giver in givers):
+        return "a machine that is no longer known"
+    return hardware([read_run(giver) for giver in givers])
 
 
 def span(numbers):

@@ -127,6 +127,11 @@ class Run(_Part):
         """Of the GloVe file, or None."""
         return self.glove and self.glove.sha256
 
+    @property
+    def own_seconds(self):
+        """Of training, without the stages that were taken over."""
+        return sum(stage.seconds for stage in self.stages.values() if not stage.taken_from)
+
     def weights(self):
         """{name: SHA-256} of the weight files."""
         return {name: digest for name, digest in self.files.items() if name.endswith(".weights.h5")}

@@ -153,7 +153,6 @@ import keras
 import numpy as np
 from data.contexts import context_rows
 from model import fusion_network, predict_contexts
-from systems import system_of
 from systems.causal.network import CausalMutualCorrelationAttention, causal_network, dialog_inputs, predict_dialogs
 sys.path.append("tests")
 from averaged import answers_of_the_mean
