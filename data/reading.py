@@ -126,6 +126,11 @@ def decode(content, path, line=1):
     return text.translate(_WINDOWS_1252), notes
 
 
+def text_of(path):
+    """The text of a file in whatever encoding `decode` finds."""
+    return decode(read_bytes(path), path)[0]
+
+
 def seconds(text, thousandths=False):
     """Seconds of a time: any number of 0 or more (12.5, .5, 1e-3), or a clock's (00:16:16,059, 2:03.5); else NaN.
 

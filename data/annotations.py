@@ -1,0 +1,161 @@
+"""What people annotate with: Praat's TextGrid, ELAN's eaf, CHAT's cha."""
+
+import functools
+import io
+import re
+import tempfile
+import warnings
+from pathlib import Path
+
+from pympi import Eaf, TextGrid
+
+from data import reading
+from data.pieces import Piece, cut
+from storage.files import InputError
+
+# A text of a TextGrid, or a number that ends a line; pympi reads neither signs nor exponents.
+_NUMBER = re.compile(rf"(?m)\"(?:[^\"]|\"\")*\"|(?<![^ \t\n])(?P<number>{reading.NUMBER.pattern})(?=[ \t\r]*$)")
+# "Ann - words", "words"; other names are those of speakers.
+_TIER = re.compile(
+    r"(?:(?P<speaker>.+?)\s*[-–_/]\s*)?(?:(?P<words>words?)|(?P<phones>phon(?:e|eme)s?)|utterances?|sentences?|segments?)",
+    re.IGNORECASE,
+)
+
+
+def _decimal(path, found):
+    """What `_NUMBER` has found: a number as digits, 0 where it differs from that by rounding alone; a text as it is."""
+    number = found["number"]
+    if number is None or not set("-eE") & set(number):
+        return found[0]
+    if float(number) < -1e-6:
+        line = 1 + found.string.count("\n", 0, found.start())
+        raise InputError(f"{path}, line {line}: {number} is no time in a recording")
+    return f"{max(float(number), 0):.9f}"
+
+
+def read_textgrid(path, notes):
+    """Praat: a tier of intervals is a speaker, an interval with text an utterance.
+
+    A tier of words is cut into utterances, if the speaker has no other.
+    """
+    content = path.read_bytes() if path.is_file() else b""
+    if not content.startswith(b"ooBinaryFile"):
+        content = _NUMBER.sub(functools.partial(_decimal, path), reading.text_of(path)).encode()
+    grid = TextGrid(xmax=1)
+    try:
+        grid.from_file(io.BytesIO(content), "utf-8")
+    except Exception as error:  # pympi lets whatever happens go up
+        raise InputError(f"{path}: not a TextGrid that can be read; open it in Praat and save it again") from error
+    tiers = []  # (name, speaker, whether words, intervals with text)
+    for tier in grid.tiers:
+        if tier.tier_type != "IntervalTier":
+            notes[f"tier {tier.name!r:.60} has points, not intervals, and is left out"] = []
+            continue
+        spoken = [(start_s, end_s, text) for start_s, end_s, text in tier.intervals if text and text.strip()]
+        kind = _TIER.fullmatch((tier.name or "").strip())
+        if kind and kind["phones"]:
+            notes[f"tier {tier.name!r:.60} holds sounds, not words, and is left out"] = []
+        elif spoken:
+            tiers.append((tier.name, kind["speaker"] if kind else tier.name, bool(kind and kind["words"]), spoken))
+    whole = {speaker for _, speaker, of_words, _ in tiers if not of_words}
+    pieces = []
+    for name, speaker, of_words, spoken in tiers:
+        if of_words and (speaker in whole or (whole and speaker is None)):
+            notes[f"tier {name!r:.60} holds the words of another tier, and is left out"] = []
+        elif of_words:
+            pieces += cut([Piece(*one[:2], speaker, one[2]) for one in spoken])
+        else:
+            pieces += [Piece(*one[:2], speaker, one[2]) for one in spoken]
+    return pieces
+
+
+def read_eaf(path, notes):
+    """ELAN: a tier with times of its own is a speaker, or its participant; tiers that refer to others are left out."""
+    with tempfile.TemporaryDirectory(prefix="eaf_") as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of versions
+        copy = Path(folder) / "transcript.eaf"
+        copy.write_bytes(reading.read_bytes(path))
+        try:
+            elan = Eaf(copy)
+            tiers = {name: elan.get_annotation_data_for_tier(name) for name in elan.get_tier_names()}
+        except Exception as error:  # pympi lets whatever happens go up
+            raise InputError(f"{path}: not an ELAN file that can be read; open it in ELAN and save it again") from error
+    for medium in elan.media_descriptors:
+        if medium.get("TIME_ORIGIN", "0") not in ("", "0"):
+            notes[
+                f"in ELAN a recording begins at {medium['TIME_ORIGIN']} ms of its own time (an offset); the times are "
+                "read without it"
+            ] = []
+    pieces = []
+    for name, annotations in tiers.items():
+        attributes = elan.get_parameters_for_tier(name)
+        if attributes.get("PARENT_REF"):
+            notes[f"tier {name!r:.60} refers to another one and is left out"] = []
+            continue
+        speaker = attributes.get("PARTICIPANT") or name
+        for start_ms, end_ms, text, *_ in annotations:
+            if start_ms is None or end_ms is None:
+                raise InputError(f"{path}, tier {name!r:.60}: {text!r:.40} has no time; align it in ELAN")
+            pieces.append(Piece(start_ms / 1000, end_ms / 1000, speaker, text))
+    return pieces
+
+
+_CHAT_LINE = re.compile(r"\*(?P<code>[^\s:]+):\s*(?P<text>.*)")
+_CHAT_TIME = re.compile(r"\x15(?:%\w+:\"[^\"]*\"_)?(\d+)_(\d+)\x15?")
+_CHAT_MARKS = (  # CHAT manual, chapters 8 to 10, in this order
+    (re.compile(r"&=(\w+)\S*"), r"[\1]"),  # a sound: kept as a mark
+    (re.compile(r"\[(?!\w+\])[^\]]*\]"), " "),  # what a transcriber says of the words
+    (re.compile(r"\((?:\.+|\d[\d.:]*)\)"), " "),  # pauses
+    (
+        re.compile(r"(?<!\S)(?:&[+~]\S*|&[{}]\S*|0\S*|xxx|yyy|www)(?!\S)"),
+        " ",
+    ),  # fragments, not said, not heard
+    (re.compile(r"(?<!\S)\+[^\s\w]*"), " "),  # how a line begins or ends
+    (re.compile(r"∙\w*|&-|[<>‹›‡„()^↑↓⌈⌉⌊⌋°∆∇▁▔☺♋∬⁎§∾↻≈≋]"), ""),  # breath, how it is said
+    (re.compile(r"@\w[\w:$]*"), ""),  # forms of words
+    (re.compile(r"(?<=\w):+(?=\w|\s)"), ""),  # lengthened
+    (re.compile(r"(?<=\w)[_+](?=\w)"), " "),  # compounds
+    (re.compile(r"\s+(?=[.?!,])"), ""),
+)
+
+
+def read_cha(path, notes):
+    """CHAT: a main line is an utterance. pympi's reader of it loses colons, and needs headers that many files lack."""
+    lines = []
+    for line in reading.text_of(path).splitlines():
+        if line[:1] in ("\t", " ") and lines:
+            lines[-1] += " " + line.strip()
+        else:
+            lines.append(line)
+    names = {}
+    for line in lines:
+        if line.startswith("@Participants:"):
+            for one in line.partition(":")[2].split(","):
+                fields = one.split()
+                if fields:
+                    names[fields[0]] = (fields[1] if len(fields) > 2 else fields[0]).replace("_", " ")
+    found = [match for line in lines if (match := _CHAT_LINE.match(line))]
+    lost = sum(line.startswith("*") for line in lines) - len(found)
+    if lost:
+        notes[f"{lost} lines begin with * and name no speaker with a colon: left out"] = []
+    timed, untimed = [], []
+    for match in found:
+        times = [int(one) / 1000 for pair in _CHAT_TIME.findall(match["text"]) for one in pair]
+        text = _CHAT_TIME.sub("", match["text"])
+        for pattern, replacement in _CHAT_MARKS:
+            text = pattern.sub(replacement, text)
+        text = "" if re.fullmatch(r"[\s\W]*", text) else text
+        speaker = names.get(match["code"], match["code"])
+        if times:
+            timed.append(Piece(times[0], times[-1], speaker, text))
+        elif timed:
+            untimed.append(len(timed))
+            timed.append(Piece(timed[-1].end_s, timed[-1].end_s, speaker, text))
+        else:
+            untimed.append(len(timed))
+            timed.append(Piece(0.0, 0.0, speaker, text))
+    if found and len(untimed) == len(found):
+        raise InputError(f"{path}: no utterance has times (the bullets that link a line to the sound)")
+    if untimed:
+        notes[f"{len(untimed)} lines have no times: taken to come where the line before ends, without sound"] = []
+    return timed

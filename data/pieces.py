@@ -1,0 +1,74 @@
+"""Parts of a transcript before names, times and texts are settled: what its readers give, and what they share."""
+
+import dataclasses
+import re
+from dataclasses import dataclass
+
+from data.speakers import speakers_in
+
+LONGEST_PAUSE_S = 0.7  # a longer one between two words ends an utterance
+_LONGEST_MEAN_S = 120  # of utterances in seconds; the mean of those in milliseconds is above
+
+_SENTENCE_END = re.compile(r"(?:(?<!\.)\.|[!?。！？؟।])[\"'”’»)\]]*$")
+_TITLES = "mr|mrs|ms|dr|prof|st|jr|sr|sgt|lt|capt|gen|gov|sen|rev|inc|ltd|co|corp|vs|etc"
+_ABBREVIATION = re.compile(rf"(?:[A-Za-z](?:\.[A-Za-z])*|(?i:{_TITLES}))\.$")
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A part of a transcript; what it does not say is None."""
+
+    start_s: float
+    end_s: float | None
+    speaker: str | None
+    text: str
+    name: str | None = None
+
+
+def with_speakers(pieces):
+    """The pieces; those without a speaker take one from the beginning of their text, if it names one."""
+    unnamed = [piece.text for piece in pieces if not piece.speaker]
+    part = speakers_in(unnamed, known={piece.speaker for piece in pieces if piece.speaker})
+    named = []
+    for piece in pieces:
+        speaker, text = (piece.speaker, piece.text) if piece.speaker else part(piece.text)
+        named.append(dataclasses.replace(piece, speaker=speaker, text=text))
+    return named
+
+
+def in_seconds(pieces, notes):
+    """The pieces; if all times are whole, and utterances would last minutes in the mean, they are milliseconds."""
+    times = [time for piece in pieces for time in (piece.start_s, piece.end_s) if time is not None]
+    lengths = [piece.end_s - piece.start_s for piece in pieces if piece.end_s is not None]
+    if not lengths or any(time % 1 for time in times) or sum(lengths) <= _LONGEST_MEAN_S * len(lengths):
+        return pieces
+    notes["times are whole numbers, too large for seconds: taken for milliseconds"] = []
+    ends = [None if piece.end_s is None else piece.end_s / 1000 for piece in pieces]
+    return [
+        dataclasses.replace(piece, start_s=piece.start_s / 1000, end_s=end_s)
+        for piece, end_s in zip(pieces, ends, strict=True)
+    ]
+
+
+def cut(words, text=""):
+    """Utterances of words: cut at pauses, at sentence ends, and where the speaker changes.
+
+    Args:
+        words: `Piece`s in time order, a word each.
+        text: what they are words of, if known; without a space in it they are joined without one.
+    """
+    spaced = any(word.text.startswith(" ") for word in words)
+    joint = "" if spaced or (len(words) > 1 and text.strip() and " " not in text.strip()) else " "
+    pieces, run = [], []
+    for word in words:
+        last = run and run[-1]
+        if last and (
+            word.start_s - last.end_s > LONGEST_PAUSE_S
+            or word.speaker != last.speaker
+            or (_SENTENCE_END.search(last.text.strip()) and not _ABBREVIATION.fullmatch(last.text.strip()))
+        ):
+            pieces.append(run)
+            run = []
+        run.append(word)
+    pieces.append(run)
+    return [Piece(run[0].start_s, run[-1].end_s, run[0].speaker, joint.join(w.text for w in run)) for run in pieces]
