@@ -60,6 +60,8 @@ def load_checkpoint(folder, stages=None, glove=None, text_encoder=None):
     """
     if glove and not Path(glove).is_file():
         raise InputError(f"{glove}: {'a folder' if Path(glove).is_dir() else 'no such file'}; give a GloVe file")
+    if isinstance(stages, str):
+        raise ValueError(f"stages must be a list of names. Received: {stages!r}")
     folder = Path(folder)
     run = check_sources(folder, glove, text_encoder)
     system = system_of(run.settings.variant)

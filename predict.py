@@ -23,6 +23,9 @@ ROOT = Path(__file__).resolve().parent
 def main():
     parser = command_line()
     arguments = parser.parse_args()
+    if arguments.recording == "":
+        parser.error("the recording's name is empty; is a variable of the shell not set?")
+    arguments.recording = arguments.recording and Path(arguments.recording)
     if arguments.demo == bool(arguments.recording):
         parser.error("give a recording, a folder of them, a transcript with --audio none, or --demo")
     if arguments.jobs is not None and arguments.jobs < 1:
@@ -104,7 +107,7 @@ def said(answer):
 def command_line():
     """The parser."""
     parser = argparse.ArgumentParser(description="The emotions in a recording of your own.")
-    parser.add_argument("recording", type=Path, nargs="?", help="sound or video file, a folder, or a transcript")
+    parser.add_argument("recording", nargs="?", help="sound or video file, a folder, or a transcript")
     parser.add_argument("--transcript", type=Path, help="default: the file of the same name beside the recording")
     parser.add_argument(
         "--checkpoint",
@@ -133,4 +136,4 @@ def command_line():
 
 
 if __name__ == "__main__":
-    run_program(main, "interrupted; what was finished is kept, and the same command goes on from there")
+    run_program(main, "interrupted; nothing is half-written, and in a folder the same command goes on from there")

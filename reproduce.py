@@ -94,6 +94,8 @@ def parse_arguments(argv=None):
         parser.error(f"{experiment.name} needs --corpus with an encoder's vectors: the miniature corpus has none")
     if ({"glove", "both"} & asked or "plain-peers" in experiment.extras) and not arguments.glove:
         parser.error(f"{experiment.name} reads the word vectors of GloVe: give --glove FILE")
+    if arguments.finished and arguments.scheduler:
+        parser.error("--finished trains nothing, so it takes no --scheduler")
     if arguments.rates and (experiment.rated is None or list(arguments.rates) != sorted(set(arguments.rates))):
         parser.error("--rates goes with table1, table3 and table5, and takes different rates, the lowest first")
     for name, low in (("seeds", 0), ("epochs", 1), ("patience", 0)):

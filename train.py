@@ -30,10 +30,12 @@ def main():
     from training.run import begin_run, resume_run  # the framework takes seconds, and --help needs none
 
     if given.pop("resume", False):
-        if set(given) - {"run", "corpus"} or "run" not in given:
-            parser.error("--resume goes with --run, and --corpus where the file was moved: the settings are the run's")
+        if set(given) - {"run", "corpus", "glove"} or "run" not in given:
+            parser.error(
+                "--resume goes with --run, and --corpus or --glove where it was moved: the settings are the run's"
+            )
         folder = given["run"]
-        resume_run(folder, given.get("corpus"))
+        resume_run(folder, given.get("corpus"), given.get("glove"))
     else:
         chosen = settings_of(parser, given)
         folder = given.get("run") or Path("runs") / f"{corpus.stem}-{chosen.variant}-seed{chosen.seed}"
@@ -52,7 +54,10 @@ def command_line():
         f"size: {small}); with --resume: where the file is now",
     )
     parser.add_argument(
-        "--glove", type=Path, help="GloVe text file, e.g. glove.6B.200d.txt (default: word vectors start random)"
+        "--glove",
+        type=Path,
+        help="GloVe text file, e.g. glove.6B.200d.txt (default: word vectors start random); with --resume: where the "
+        "file is now",
     )
     parser.add_argument("--run", type=Path, help="folder for the results (default: runs/CORPUS-VARIANT-seedN)")
     parser.add_argument("--resume", action="store_true", help="go on with the stopped run in --run, with its settings")

@@ -168,9 +168,9 @@ def _compared_with_sound(source, results, notes):
     ratio, one = ratios[len(ratios) // 2] if ratios else (0, None)
     if ratio > _MILLISECONDS:
         raise InputError(
-            f"{source.path}: {one.utterance_id}, {one.start_s:.6g} to {one.end_s:.6g} s, is {ratio:.0f} times as long "
-            "as its sound, or as people speak, and most others are alike: the times seem to be milliseconds; divide "
-            "them by 1000"
+            f"{source.path}: {one.utterance_id}, {one.start_s:.6g} to {one.end_s:.6g} s, is {ratio:.3g} times as long "
+            "as its sound, or as people speak, and it is the one in the middle: the times seem to be milliseconds; "
+            "divide them by 1000, or mend those that are wrong"
         )
     return timed
 

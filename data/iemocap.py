@@ -11,6 +11,7 @@ since a user with 10,038 good utterances wants to go on, but must know that the 
 Reference: Busso et al., "IEMOCAP: interactive emotional dyadic motion capture database", 2008.
 """
 
+import os
 import re
 from collections import Counter, defaultdict
 from dataclasses import dataclass
@@ -121,14 +122,22 @@ def _read_session(folder, session, with_wavs, notes):
         needed = [(ratings / f"{dialog}.txt", "ratings"), (turns / f"{dialog}.txt", "transcription")]
         for path, what in needed + [(wavs / dialog, "folder")] * with_wavs:
             if not path.exists():
-                there = [other.name for other in path.parent.iterdir() if other.name.lower() == path.name.lower()]
-                found = f"{there[0]} is there: rename it" if there else "the release is not whole, unpack it again"
-                raise InputError(f"{path}: {what} missing; {found}")
+                raise InputError(
+                    f"{path}: {what} missing; {_instead(path) or 'the release is not whole, unpack it again'}"
+                )
         utterances += _read_dialog(*(path for path, _ in needed), wavs / dialog, with_wavs, notes)
     if not utterances:
         first = next((f"{about[0]}: {said}" for said, about in notes.items() if about), "it has no dialog")
         raise InputError(f"{ratings}: no usable utterance of session {session}; {first}")
     return utterances
+
+
+def _instead(path):
+    """What is there in place of a missing file and what to do, in words; nothing if there is nothing."""
+    if path.is_symlink():
+        return f"it is a link to {os.readlink(path)}, which is not there; fetch what it refers to"
+    there = (other.name for other in path.parent.iterdir() if other.name.lower() == path.name.lower())
+    return next((f"{name} is there: rename it" for name in there), "")
 
 
 def _dialogs(folder, session, notes):
@@ -157,7 +166,8 @@ def _read_dialog(ratings_path, turns_path, wav_folder, with_wavs, notes):
         if utterance_id not in transcripts:
             _skip(notes, utterance_id, "no usable transcript", turns_path)
         elif with_wavs and not wav.is_file():
-            _skip(notes, utterance_id, "its sound file is missing", wav)
+            instead = _instead(wav)
+            _skip(notes, utterance_id, f"its sound file is missing{instead and f' ({instead})'}", wav)
         else:
             parts = _UTTERANCE_ID.fullmatch(utterance_id)
             utterances.append(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from data.speakers import speakers_in
 
 LONGEST_PAUSE_S = 0.7  # a longer one between two words ends an utterance
-_LONGEST_MEAN_S = 120  # of utterances in seconds; the mean of those in milliseconds is above
+_LONGEST_MEAN_S = 300  # of utterances in seconds; in milliseconds the mean is above
 
 _SENTENCE_END = re.compile(r"(?:(?<!\.)\.|[!?。！？؟।])[\"'”’»)\]]*$")
 _TITLES = "mr|mrs|ms|dr|prof|st|jr|sr|sgt|lt|capt|gen|gov|sen|rev|inc|ltd|co|corp|vs|etc"

@@ -112,7 +112,8 @@ def opened(path, channels_apart=False):
             raise InputError(
                 f"{path}: sample rate {file.samplerate} Hz is no speech recording's; the header is damaged"
             )
-        if not file.seekable() or file.format == "MP3":  # GSM, too, is decoded right from its beginning alone
+        is_mp3 = file.format == "MP3"
+        if not file.seekable() or is_mp3:  # GSM, too, is decoded right from its beginning alone
             wav = os.fsencode(Path(folder) / "unrolled.wav")
             form = {"subtype": "PCM_16", "format": "RF64"}  # a WAV ends at 4 GiB
             try:
@@ -122,7 +123,7 @@ def opened(path, channels_apart=False):
             except soundfile.SoundFileError as error:
                 raise InputError(f"{path}: cannot be decoded to {folder} ({error}); is the disk full?") from error
             file = stack.enter_context(soundfile.SoundFile(wav))
-        yield Recording(path, file, notes)
+        yield Recording(path, file, notes, is_mp3)
 
 
 def _block(path, file):
@@ -143,11 +144,11 @@ class Recording:
     """An open sound file.
 
     `seconds` is its length, `num_channels` what `Recording.signal` can choose from, `readable` the path of the file
-    that is read, decoded or as it was, as long as this one is open.
+    that is read, decoded or as it was, as long as this one is open; `is_mp3` says whether the user's file is MP3.
     """
 
-    def __init__(self, path, file, notes):
-        self._path, self._file, self._notes = path, file, notes
+    def __init__(self, path, file, notes, is_mp3):
+        self._path, self._file, self._notes, self.is_mp3 = path, file, notes, is_mp3
         self.readable = Path(os.fsdecode(file.name))
         self.seconds, self.num_channels = file.frames / file.samplerate, file.channels
 
@@ -176,8 +177,8 @@ class Recording:
             last = min(last, file.frames)
         if last - first > _LONGEST_UTTERANCE_S * file.samplerate:
             raise InputError(
-                f"{path}: {(last - first) / file.samplerate:.0f} s are no utterance; if it is a dialog, each of its "
-                "utterances needs a row that names it, with start_s and end_s"
+                f"{path}: {(last - first) / file.samplerate:.0f} s are no utterance (at most {_LONGEST_UTTERANCE_S}); "
+                "if it is a dialog, each of its utterances needs a start and an end of its own"
             )
         if channel is not None and channel > self.num_channels:
             raise InputError(f"{path}: channel {channel} is asked for, and it has {self.num_channels}")
@@ -291,6 +292,8 @@ def _decode(path, wav, channels_apart):
         raise InputError(f"{path}: no sound file that is known; ffmpeg, which knows more, is not installed")
     command = [ffmpeg(), "-nostdin", "-v", "error", "-protocol_whitelist", "file", "-i", f"file:{path}"]
     command += ["-map", "0:a:0", *(() if channels_apart else ("-ac", "1")), "-ar", str(SAMPLE_RATE_HZ)]
+    # Sound that begins late or has gaps is filled with silence: transcripts go by the clock of the file.
+    command += ["-af", "aresample=async=1:first_pts=0"]
     command += ["-c:a", "pcm_s16le", "-bitexact", "-y", wav]
     try:
         # A session of its own, so that Ctrl-C in the terminal does not make a good clip look broken.

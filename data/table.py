@@ -46,9 +46,9 @@ def read_table(path, emotions=None, name=None, with_sound=True):
     tags = [{rater: _tags(row[rater], emotions) for rater in raters} for _, row in rows]
     counts = _count_emotions(path, rows, tags, emotions)
     emotions = tuple(sorted(counts) if emotions is None else emotions)
-    if len(set(emotions)) < 2 or len(set(emotions)) < len(emotions):
+    if len(set(emotions)) < 2 or len(set(emotions)) < len(emotions) or not all(emotions):
         raise InputError(
-            f"{path}: emotions must be at least two different names, found {', '.join(emotions) or 'none'}"
+            f"{path}: emotions must be at least two different names, found {', '.join(map(repr, emotions)) or 'none'}"
         )
     places = [f"{path}, line {number}" for number, _ in rows]
     sounds = _sounds(places, path.parent, rows) if with_sound else [None] * len(rows)
@@ -68,7 +68,7 @@ def read_table(path, emotions=None, name=None, with_sound=True):
         notes[f"{voteless} utterances without any vote: they are context, and neither trained on nor scored"] = []
     place = {dialog: i for i, dialog in enumerate(dict.fromkeys(one.dialog_id for one in utterances))}
     utterances.sort(key=lambda one: (place[one.dialog_id], one.start_s))
-    name = name or path.stem.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    name = (name or path.stem).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     return Source(name, path, utterances, emotions, notes)
 
 

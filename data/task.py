@@ -49,7 +49,7 @@ class Task:
             InputError: a session is missing or serves two parts, a part is empty, the corpus has no such split or
                 emotion, or its ties cannot become 'other'.
         """
-        corpus = _one_against_rest(_swapped(corpus, settings), settings.emotion)
+        corpus = _one_against_rest(_swapped(corpus, settings) if test is None else corpus, settings.emotion)
         shares = vote_shares(corpus.votes_external, corpus.votes_self, settings.raters)
         targets = shares
         if settings.targets == "categorical":
@@ -114,7 +114,10 @@ def _swapped(corpus, settings):
     if settings.split == "official":
         return corpus
     if corpus.split is None:
-        raise InputError(f"--split paper swaps dev and test of a corpus with its own split; {corpus.name} has none")
+        raise InputError(
+            f"--split paper swaps dev and test of a corpus with its own split; {corpus.name} has none; "
+            "what is trained so is scored there with evaluate.py --test all"
+        )
     swapped = {"dev": "test", "test": "dev"}
     return dataclasses.replace(corpus, split=np.array([swapped.get(part, part) for part in corpus.split], object))
 
@@ -125,6 +128,8 @@ def _one_against_rest(corpus, name):
         return corpus
     if name not in corpus.emotions:
         raise InputError(f"--emotion {name}: {corpus.name} has {', '.join(corpus.emotions)}")
+    if name == REST:
+        raise InputError(f"--emotion {name}: all others together are called so; give the emotion another name")
     own = corpus.emotions.index(name)
     votes = {
         kind: np.stack([given[:, own], given.sum(axis=1) - given[:, own]], axis=1)
@@ -155,7 +160,10 @@ def _split(corpus, settings):
     if corpus.split is None:
         return split_sessions(corpus.session, sessions[0], sessions[1:2], sessions[2:])
     if sessions != (TRAIN_SESSIONS, DEV_SESSION, TEST_SESSION):
-        raise InputError(f"{corpus.name} has a split of its own: drop --train-sessions, --dev-session, --test-session")
+        raise InputError(
+            f"{corpus.name} has a split of its own, and the settings choose sessions: train without --train-sessions, "
+            "--dev-session and --test-session; what is trained with them is scored there with evaluate.py --test all"
+        )
     parts = {name: np.flatnonzero(corpus.split == name) for name in PARTS}
     for name, rows in parts.items():
         if not len(rows):
@@ -176,7 +184,7 @@ def split_sessions(session, train=TRAIN_SESSIONS, dev=(DEV_SESSION,), test=(TEST
     named = [number for sessions in parts.values() for number in sessions]
     twice = sorted({number for number in named if named.count(number) > 1})
     if twice:
-        raise InputError(f"session {twice[0]} is in more than one of train {train}, dev {dev} and test {test}")
+        raise InputError(f"session {twice[0]} is there twice: train {train}, dev {dev} and test {test}")
     indices = {name: np.flatnonzero(np.isin(session, sessions)) for name, sessions in parts.items()}
     for name, sessions in parts.items():
         missing = [number for number in sessions if number not in session]

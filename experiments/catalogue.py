@@ -21,8 +21,8 @@ class System:
         """The same, its fusion at another learning rate."""
         return dataclasses.replace(
             self,
-            name=f"{self.name}-rate-{rate:g}",
-            options=(*self.options, "--learning-rate", f"{rate:g}"),
+            name=f"{self.name}-rate-{rate}",
+            options=(*self.options, "--learning-rate", str(rate)),
             branches=self.branches or self.name,
             keeps_epochs=False,
         )

@@ -26,7 +26,7 @@ def chosen_rates(place, lines, rates, seeds, finish):
     Returns:
         {"seeds", "tried": [rate], "lines": {name: {"dev_loss": {rate: mean}, "chosen": rate}}}, rates as text; JSON.
     """
-    seeds, names = seeds[:NUM_SEEDS], [f"{rate:g}" for rate in rates]
+    seeds, names = seeds[:NUM_SEEDS], [str(rate) for rate in rates]
     losses = {line.name: {} for line in lines}
     for number, rate in enumerate(rates):
         if number > 1:

@@ -38,6 +38,9 @@ class Reproduction:
             InputError: a folder holds another run, or the corpus is not the experiment's.
         """
         more = self.meld_options() if "meld" in experiment.extras else ()
+        by_session = any("--test-session" in system.options for system in experiment.systems.values())
+        if by_session and self.place.content.split is not None:
+            raise InputError(f"{self.place.corpus}: has a split of its own, and {experiment.name} goes by sessions")
         return [
             self.place.run(system, seed, more, experiment.scored)
             for system in experiment.systems.values()

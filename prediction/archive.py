@@ -82,10 +82,14 @@ def job_of(recording, transcript=None, name=None):
     """The `conversation.Job` of a recording.
 
     Raises:
-        InputError: it has no transcript.
+        InputError: it has no transcript, is no file, or the transcript is an answer of ours.
     """
     recording = Path(recording)
     found = [Path(transcript)] if transcript else find_transcript(recording)
+    if not recording.is_file():
+        raise InputError(f"{recording}: is no file (a pipe?), and a recording is read more than once; save it first")
+    if transcript and is_answer(transcript):
+        raise InputError(f"{transcript}: what predict.py wrote, not a transcript")
     if not found:
         raise InputError(
             f"{recording}: no transcript beside it ({recording.stem}.vtt, .srt, .json, .TextGrid, .eaf, .cha or .csv); "

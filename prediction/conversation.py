@@ -11,6 +11,7 @@ import dataclasses
 import functools
 import os
 import re
+import tempfile
 import threading
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -33,8 +34,11 @@ _LOUDEST = "no speakers are named: each utterance is given to the channel that i
 _ROUNDED_S = 0.25  # that an end may lie behind the recording's
 _FAR_BELOW, _TOGETHER = 100, 1.6  # ratios of power: 20 dB and 2 dB
 _SOME_UNKNOWN, _MANY_UNKNOWN = 0.02, 0.4  # of the words; American talk has a tenth
-# What a transcriber writes of sounds: "[laughter]", "(coughs)" alone in a line, "*sighs*", music.
-_SOUNDS = re.compile(r"\[[^\]]*\]|[♪♫][^♪♫]*[♪♫]?|(?<!\w)\*[^*\s][^*]{0,40}\*(?!\w)|^\W*[(（][^()（）]*[)）]\W*$")
+# What a transcriber writes of sounds: "[laughter]", "(coughs)" alone in a line, "(LAUGHS)", "*sighs*", music.
+_SOUNDS = re.compile(
+    r"\[[^\]]*\]|[♪♫][^♪♫]*[♪♫]?|^[^♪♫]*[♪♫]\s*$|(?<!\w)\*[^*\s][^*]{0,40}\*(?!\w)"
+    r"|^\W*[(（][^()（）]*[)）]\W*$|\([A-Z][A-Z ']+\)"
+)
 _lock = threading.Lock()  # a Dask worker may have several threads, and a network is for one at a time
 
 
@@ -130,7 +134,8 @@ def check_out(job, out):
     """Refuses, before the work, a place where the answer cannot be or where something lies that it is made of.
 
     Raises:
-        InputError: a name is too long, a file is in the place of the folder, or the transcript or the recording is.
+        InputError: a name is too long, a file is in the place of the folder, or the transcript or the recording is, or
+            the folder cannot be written to.
     """
     for suffix in SUFFIXES:
         path = path_of(job, out, suffix)
@@ -142,6 +147,8 @@ def check_out(job, out):
     there = next(one for one in path.parents if one.exists())
     if not there.is_dir():
         raise InputError(f"{there}: is a file, and a folder for the answers is needed; choose another --out")
+    with named(there, "cannot be written to", "; choose another --out"), tempfile.TemporaryFile(dir=there):
+        pass
 
 
 def run(job, options, out):
@@ -156,6 +163,8 @@ def run(job, options, out):
     check_out(job, out)
     folder = path_of(job, out, "").parent
     with opened(job.recording, channels_apart=True) if job.recording else contextlib.nullcontext() as recording:
+        if recording and not recording.seconds:
+            raise InputError(f"{job.recording}: no samples in it")
         with _lock:
             conversation = predict(job, options, recording)
         played = sound.for_page(job.recording, recording, folder) if recording else None
@@ -222,19 +231,22 @@ def _add(notes, sentence, utterances, which):
 
 
 def _note_times(utterances, duration_s, notes, apart):
-    """Times past the end of the sound, and speakers who talk at once, which no cut can part."""
+    """Times past the end of the sound, and utterances at the same time, which no cut can part."""
     past = [one.start_s >= duration_s for one in utterances]
-    _add(notes, f"start after the recording ends ({duration_s:.1f} s); are these seconds?", utterances, past)
+    said = f"start after the recording ends ({duration_s:.1f} s); are these not seconds, or is it cut off?"
+    _add(notes, said, utterances, past)
     long = [one.start_s < duration_s < one.end_s - _ROUNDED_S for one in utterances]
     _add(notes, f"end after the recording ends ({duration_s:.1f} s)", utterances, long)
-    latest, at_once = {}, set()  # {speaker: (end, id)} of each one's utterance that ends last
+    latest, at_once, twice = {}, set(), set()  # {speaker: (end, id)} of each one's utterance that ends last
     for one in utterances:
         for speaker, (end_s, name) in latest.items():
-            if speaker != one.speaker and min(end_s, one.end_s) - one.start_s > _OVERLAP_S:
-                at_once |= {name, one.utterance_id}
+            if min(end_s, one.end_s) - one.start_s > _OVERLAP_S:
+                (twice if speaker == one.speaker else at_once).update((name, one.utterance_id))
         latest[one.speaker] = max(latest.get(one.speaker, (0, "")), (one.end_s, one.utterance_id))
     said = "overlap with another speaker" + ("" if apart else ", and the sound holds both voices")
     _add(notes, said, utterances, [one.utterance_id in at_once for one in utterances])
+    said = "overlap with another utterance of the same speaker; are the same words there twice?"
+    _add(notes, said, utterances, [one.utterance_id in twice for one in utterances])
 
 
 def _features(job, utterances, recording, options, recogniser, notes):

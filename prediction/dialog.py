@@ -1,6 +1,7 @@
 """The page of a dialog of a corpus: the raters' votes beside the prediction. A corpus has no sound to play."""
 
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 
@@ -41,7 +42,7 @@ def write_dialog(folder, recogniser, task, dialog, out):
         times = {name: float(getattr(corpus, name)[row]) for name in ("start_s", "end_s")}
         votes = task.shares[row] if task.shares[row].any() else None
         answers.append(output.Answer(Utterance(**words, **times), answer, reads, votes))
-    path = Path(out) / f"{dialog}.html"
+    path = Path(out) / f"{quote(dialog.encode('utf-8', 'replace'), safe=' ')}.html"  # an id may hold what a name cannot
     conversation = output.Conversation(
         name=dialog,
         emotions=recogniser.emotions,

@@ -94,7 +94,7 @@ def for_page(path, recording, page_folder):
     Returns:
         ("audio/mpeg", bytes) of at most LARGEST_EMBEDDED; else the recording's address from the page's folder.
     """
-    if path.suffix.lower() == ".mp3" and path.stat().st_size <= LARGEST_EMBEDDED:
+    if recording.is_mp3 and path.stat().st_size <= LARGEST_EMBEDDED:
         return "audio/mpeg", path.read_bytes()
     rates = [rate for rate in _BITRATES_KBPS if recording.seconds * rate * 125 <= 0.98 * LARGEST_EMBEDDED]
     coded = _mp3(recording.readable, rates[0]) if rates else None

@@ -96,6 +96,8 @@ def open_hdf5(path, advice):
         raise InputError(f"{path}: no such file; {advice}") from error
     except PermissionError as error:
         raise InputError(f"{path}: no permission to read it") from error
+    except IsADirectoryError as error:
+        raise InputError(f"{path}: a folder, not a file; {advice}") from error
     except Exception as error:  # h5py raises many types on damaged files
         reason = " ".join(str(error).split())  # HDF5 puts the date, with a line end, into some
         raise InputError(f"{path}: not a readable HDF5 file, or truncated ({reason}); {advice}") from error

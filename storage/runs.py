@@ -110,7 +110,7 @@ class Run(_Part):
     format_version: Annotated[int, Field(ge=1, le=1)] = 1
     settings: Settings
     emotions: Annotated[tuple[str, ...], Field(min_length=2), AfterValidator(_different)]
-    context_length: Annotated[int, Field(ge=1, le=100_000)]
+    context_length: Annotated[int, Field(ge=1, le=10_000_000)]
     corpus: CorpusFile
     glove: WordsFile | None = None
     branches: str | None = None

@@ -5,7 +5,7 @@ Letters of the shape comments: N utterances, H utterances of a dialog, A feature
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -201,6 +201,14 @@ def correlation_layers(network):
     return [layer for layer in network.layers if isinstance(layer, MutualCorrelationAttention)]
 
 
+_LARGEST = 1e30  # of a feature; standardised ones are of single precision
+
+
+def _is_list(values):
+    """Whether values stand in an order, one for each utterance: a list, a tuple, an array, a series."""
+    return hasattr(values, "__len__") and getattr(values, "ndim", 1) > 0 and not isinstance(values, str | Mapping | Set)
+
+
 class Recogniser:
     """Trained networks with what they need to read an utterance.
 
@@ -273,13 +281,18 @@ class Recogniser:
         """`Utterances` of the arguments of `predict_dialog`."""
         given = {"transcripts": transcripts, "audio_features": audio_features}
         given |= {"speakers": speakers, "start_s": start_s, "end_s": end_s}
-        if isinstance(transcripts, str) or transcripts is None:
-            raise ValueError(f"transcripts must be a list of texts, one per utterance. Received: {transcripts!r}")
+        if transcripts is None or not _is_list(transcripts):
+            raise ValueError(f"transcripts must be a list of texts, one per utterance. Received: {transcripts!r:.200}")
         num = len(transcripts)
         for name in self.needs:
-            if given[name] is None or len(given[name]) != num:
-                found = "None" if given[name] is None else f"{len(given[name])} rows"
-                raise ValueError(f"this run needs {name} of each of the {num} utterances. Received: {found}")
+            if given[name] is None:
+                raise ValueError(f"this run needs {name} of each of the {num} utterances. Received: None")
+            if not _is_list(given[name]):
+                raise ValueError(f"{name} must be a list, one for each utterance. Received: {given[name]!r:.200}")
+            if len(given[name]) != num:
+                raise ValueError(
+                    f"this run needs {name} of each of the {num} utterances. Received: {len(given[name])} rows"
+                )
         for name in {"transcripts", "speakers"} & set(self.needs):
             for place, text in enumerate(given[name]):
                 if not isinstance(text, str):
@@ -305,6 +318,8 @@ class Recogniser:
         """The values as finite numbers, a row each."""
         shape = (num, len(self.audio_names)) if name == "audio_features" else (num,)
         try:
+            if np.iscomplexobj(values):
+                raise TypeError("complex")
             numbers = np.asarray(values, "float64").reshape(shape if num == 0 else np.shape(values))
         except (TypeError, ValueError) as error:
             raise ValueError(f"{name} must be numbers, a row for each utterance ({error})") from error
@@ -312,11 +327,11 @@ class Recogniser:
             columns = f" must have the {shape[1]} columns of audio_names" if len(shape) > 1 else f" must be ({num},)"
             raise ValueError(f"{name}{columns}. Received: shape {numbers.shape}")
         rows = numbers.reshape(num, -1 if num else 0)
-        bad = ~np.isfinite(rows).all(axis=1)
+        bad = ~(np.isfinite(rows) & (np.abs(rows) < _LARGEST)).all(axis=1)
         if self.bears_silence and name == "audio_features":
             bad &= ~np.isnan(rows).all(axis=1)
         if bad.any():
-            raise ValueError(f"{name} of utterance {bad.argmax()}, counted from 0, is not finite")
+            raise ValueError(f"{name} of utterance {bad.argmax()}, counted from 0, is not finite, or too large")
         return numbers
 
     def predict_corpus(self, corpus, rows=None):

@@ -97,12 +97,12 @@ def begin_run(path, settings, corpus_path, glove=None, branches=None, keep_epoch
         _train(folder, run, stages, work, task)
 
 
-def resume_run(path, corpus_path=None):
+def resume_run(path, corpus_path=None, glove=None):
     """Goes on with a stopped run, with its own settings.
 
     Args:
         path: the run folder.
-        corpus_path: where the corpus file is now; None for where it was.
+        corpus_path, glove: where the corpus file and the GloVe file are now; None for where they were.
 
     Raises:
         InputError, SystemExit: as `begin_run`; also another backend, or files that are not the run's.
@@ -110,8 +110,13 @@ def resume_run(path, corpus_path=None):
     path = Path(path)
     run = read_run(path)
     system = system_of(run.settings.variant)
-    corpus_path, glove = corpus_path or Path(run.corpus.path), run.glove and Path(run.glove.path)
-    for file, begun in ((corpus_path, run.corpus), (glove, run.glove)):
+    if glove and not run.glove:
+        raise InputError(f"--glove {glove}: the run in {path} began without GloVe")
+    corpus_path = corpus_path or Path(run.corpus.path)
+    glove = glove or (run.glove and Path(run.glove.path))
+    for option, file, begun in (("--corpus", corpus_path, run.corpus), ("--glove", glove, run.glove)):
+        if begun and not file.exists():
+            raise InputError(f"{file}: no such file; where was it moved? Say so with {option}")
         if begun and sha256(file) != begun.sha256:
             raise InputError(f"{file}: is not the file that the run began with (SHA-256 differs)")
     check_surroundings(run, path)

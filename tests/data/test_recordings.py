@@ -110,6 +110,28 @@ def test_every_format_gives_the_same_talk(tmp_path, name):
             assert np.corrcoef(*spectra)[0, 1] > 0.9
 
 
+@needs_ffmpeg
+@pytest.mark.parametrize("name", ["late.mkv", "gap.webm"])
+def test_stretches_go_by_the_clock_of_the_file(tmp_path, name):
+    """Sound that begins a second after the picture, or that pauses, as of a browser's recorder: silence fills it."""
+    soundfile.write(tmp_path / "a.wav", talk(4), RATE_HZ)
+    say = ["ffmpeg", "-nostdin", "-v", "error", "-y"]
+    if name == "late.mkv":
+        picture = ["-f", "lavfi", "-i", "testsrc=size=64x64:rate=5:duration=5"]
+        command = [*say, *picture, "-itsoffset", "1", "-i", "a.wav", "-map", "0:v", "-map", "1:a", name]
+    else:
+        command = [*say, "-i", "a.wav", "-af", "aselect='not(between(t,1,2))'", name]
+    subprocess.run(command, check=True, cwd=tmp_path)
+    shift_s = 1 if name == "late.mkv" else 0
+    with opened(tmp_path / "a.wav") as wav, opened(tmp_path / name) as other:
+        assert abs(other.seconds - 4 - shift_s) < 0.15
+        expected, found = wav.signal(2.5, 3.5)[0], other.signal(2.5 + shift_s, 3.5 + shift_s)[0]
+        spectra = [np.abs(np.fft.rfft(one * np.hanning(RATE_HZ)))[:400] for one in (expected, found)]
+        assert np.corrcoef(*spectra)[0, 1] > 0.9
+        begin = 0.1 if shift_s else 1.2
+        assert not other.signal(begin, begin + 0.6)[0].any()
+
+
 @pytest.mark.parametrize(
     "times, message",
     [
@@ -195,7 +217,7 @@ def test_a_note_on_thousands_is_one_line(tmp_path, capsys):
 
 def test_an_hour_is_no_utterance(tmp_path):
     soundfile.write(tmp_path / "train_0.wav", np.zeros(RATE_HZ * 3600, "int16"), RATE_HZ)
-    with pytest.raises(InputError, match="3600 s are no utterance; if it is a dialog, each of its"):
+    with pytest.raises(InputError, match="3600 s are no utterance \\(at most 600\\); if it is a dialog, each of its"):
         read_sound(tmp_path / "train_0.wav")
 
 

@@ -29,7 +29,7 @@ def test_a_split_of_its_own_takes_the_place_of_sessions(mine):
     assert task.train.tolist() == [0, 2], "u2 has no votes"
     assert swapped.split["test"].tolist() == [3] and swapped.split["dev"].tolist() == [4]
     assert (task.name_of_test, swapped.name_of_test) == ("test split", "dev split as test")
-    with pytest.raises(InputError, match="mine has a split of its own: drop --train-sessions"):
+    with pytest.raises(InputError, match="mine has a split of its own, and the settings choose sessions: train"):
         Task.of(corpus, Settings(test_session=5))
     with pytest.raises(InputError, match="its split has no test utterance"):
         Task.of(corpus.take(slice(0, 4)), Settings())
@@ -49,12 +49,15 @@ def test_one_emotion_against_the_rest(mine):
     np.testing.assert_allclose(task.shares, expected, rtol=1e-6)
     with pytest.raises(InputError, match="--emotion happy: mine has anger, calm, joy"):
         Task.of(corpus, Settings(emotion="happy"))
+    with pytest.raises(InputError, match="all others together are called so"):
+        Task.of(dataclasses.replace(corpus, emotions=("anger", REST, "joy")), Settings(emotion=REST))
 
 
 def test_sessions_have_no_other_reading(mine):
     corpus = dataclasses.replace(read_corpus(mine), split=None)
     with pytest.raises(InputError, match="--split paper swaps dev and test of a corpus with its own split"):
         Task.of(corpus, Settings(split="paper"))
+    assert len(Task.of(corpus, Settings(split="paper"), "all").test) == 4  # where no split is read
 
 
 def test_the_runs_own_test_session_by_name_is_the_whole_task(tmp_path):

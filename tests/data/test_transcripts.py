@@ -143,13 +143,14 @@ def words(*timed):
 
 def test_words_are_cut_at_pauses_sentence_ends_and_speakers(tmp_path):
     said = words(
-        ("Hello", 0.0, 0.4), ("Mr.", 0.4, 0.6), ("U.S.", 0.6, 0.9), ("so...", 0.9, 1.1), ("yes.", 1.1, 1.5),
-        ("In", 1.5, 1.6), ("2014", None), ("then", 2.0, 2.2), ("well", 3.0, 3.1), ("no", 3.2, 3.4, "S1"),
+        ("Hello", 0.0, 0.4), ("Mr.", 0.4, 0.5), ("p.m.", 0.5, 0.6), ("U.S.", 0.6, 0.9), ("so...", 0.9, 1.1),
+        ("yes.", 1.1, 1.5), ("In", 1.5, 1.6), ("2014", None), ("then", 2.0, 2.2), ("well", 3.0, 3.1),
+        ("no", 3.2, 3.4, "S1"),
     )  # fmt: skip
     segment = {"start": 0.0, "end": 3.4, "text": " ".join(one["word"] for one in said), "words": said, "speaker": "S0"}
     found, _ = read(tmp_path / "talk.json", json.dumps({"segments": [segment]}))
     assert found == [
-        (0.0, 1.5, "S0", "Hello Mr. U.S. so... yes."),
+        (0.0, 1.5, "S0", "Hello Mr. p.m. U.S. so... yes."),
         (1.5, 2.2, "S0", "In 2014 then"),
         (3.0, 3.1, "S0", "well"),
         (3.2, 3.4, "S1", "no"),
@@ -263,6 +264,125 @@ def test_oddities_are_named_with_their_utterances(tmp_path):
         "*MOT:\twanna [: want to] no: ?\n\t\x151500_3000\x15\n*MOT:\txxx .\n",
     )
     assert [one[3] for one in found] == ["more uh cook cookies [laughs]", "wanna no?", ""] and found[2][:2] == (3, 3)
+
+
+def subtitles(*cues):
+    """SRT of (start s, end s, text) cues."""
+    return "\n\n".join(f"{n}\n{clock(a, ',')} --> {clock(b, ',')}\n{text}" for n, (a, b, text) in enumerate(cues, 1))
+
+
+ONCE = "each line stands in several cues, as in live captions: it is read once"
+
+
+def test_captions_that_repeat_lines_are_read_once(tmp_path):
+    """Rolled captions with and without times in them, and captions that mark word after word."""
+    rolled = subtitles(
+        (0, 2, "hi and welcome"), (2, 2.01, "hi and welcome\n "), (2.01, 4, "hi and welcome\nto the show"),
+        (4, 4.01, "to the show\n "), (4.01, 6, "to the show\ntoday"), (6, 7, "today\nwe\nsing"),
+        (7, 8, "we\nsing\nor not"),
+    )  # fmt: skip
+    found, notes = read(tmp_path / "rolled.srt", rolled)
+    lines = [
+        (0, 2.01, "hi and welcome"),
+        (2.01, 4.01, "to the show"),
+        (4.01, 6, "today"),
+        (6, 7, "we sing"),
+        (7, 8, "or not"),
+    ]
+    assert [(one[0], one[1], one[3]) for one in found] == lines and ONCE in notes
+    marked = subtitles(
+        *((n, n + 1, " ".join(f"<u>{w}</u>" if n == k else w for k, w in enumerate("abcd"))) for n in range(4))
+    )
+    found, notes = read(tmp_path / "marked.srt", marked)
+    assert [(one[0], one[1], one[3]) for one in found] == [(0, 4, "a b c d")] and ONCE in notes
+    # what is said twice is there twice: a line with times in it is new, and a few repeats are no live captions
+    timed = (
+        "WEBVTT\n\n00:00:00.000 --> 00:00:02.000\n \nno<00:00:00.500><c> no</c>\n\n"
+        "00:00:02.000 --> 00:00:02.010\nno no\n \n\n00:00:02.010 --> 00:00:04.000\nno no\nno<00:00:02.500><c> no</c>\n"
+    )
+    assert [one[3] for one in read(tmp_path / "timed.vtt", timed)[0]] == ["no no", "no no"]
+    plain = subtitles((0, 1, "No."), (1, 2, "No."), (2, 3, "Why?"), (3, 4, "No.\nNo."), (4, 5, "No.\nGo."))
+    found, notes = read(tmp_path / "plain.srt", plain)
+    assert [one[3] for one in found] == ["No.", "No.", "Why?", "No. No.", "No. Go."] and ONCE not in notes
+
+
+def test_several_speakers_in_a_cue_become_an_utterance_each(tmp_path):
+    cues = subtitles(
+        (0, 4, "Ann: Hey you\nBob: What"), (4, 5, "Ann: So\nit goes: on"), (5, 9, "- Go on!\n- No way."),
+        (9, 10, ">> Bob: Well\n(coughs)"), (10, 11, "Smile: it helps\nAnn: Bye"), (11, 12, "- Bob: Yes"),
+    )  # fmt: skip
+    assert [one[2:] for one in read(tmp_path / "talk.srt", cues)[0]] == [
+        ("Ann", "Hey you"), ("Bob", "What"), ("Ann", "So it goes: on"), ("Ann", "Go on!"), ("Ann", "No way."),
+        ("Bob", "Well [coughs]"), ("Smile", "it helps"), ("Ann", "Bye"), ("Bob", "Yes"),
+    ]  # fmt: skip
+    found, _ = read(tmp_path / "share.srt", subtitles((0, 4, "Ann: abc\nBob: d"), (4, 5, "Ann: e\nBob: f")))
+    assert [one[:2] for one in found] == [(0, 3), (3, 4), (4, 4.5), (4.5, 5)]  # by the length of their words
+
+
+def test_names_of_any_form_that_come_back_are_speakers(tmp_path):
+    names = (
+        "Smith, John",
+        "jane doe",
+        "Dr. Anna Maria Klein",
+        "+49 151 1234",
+        "J. Doe (ACME, Inc.)",
+        "john's phone (2)",
+    )
+    cues = [(n, n + 1, f"{name}: hi") for n, name in enumerate(names * 2)]
+    assert [one[2:] for one in read(tmp_path / "names.srt", subtitles(*cues))[0]] == [
+        (name, "hi") for name in names * 2
+    ]
+    # names in the texts of those that a column, or a voice, leaves without
+    table = "start,end,speaker,text\n0,1,,Ann: Hi\n1,2,,Bob: yo\n"
+    assert [one[2:] for one in read(tmp_path / "empty.csv", table)[0]] == [("Ann", "Hi"), ("Bob", "yo")]
+    table = "start,end,speaker,text\n0,1,Ann,Hi\n1,2,,Note: this\n2,3,,Ann: yo\n3,4,Bob,Ann: no\n"
+    assert [one[2:] for one in read(tmp_path / "some.csv", table)[0]] == [
+        ("Ann", "Hi"), ("Ann", "Note: this"), ("Ann", "yo"), ("Bob", "Ann: no"),
+    ]  # fmt: skip
+
+
+def test_a_speakers_words_are_not_read_beside_the_sentences(tmp_path):
+    grid = TextGrid(xmax=9)
+    for name, intervals in (("Ann - utterances", ((0, 2, "so what"),)), ("Ann - words", ((0, 1, "so"), (1, 2, "what"))),
+                            ("Bob/word", ((3, 4, "yes"),)), ("words", ((0, 1, "so"),))):  # fmt: skip
+        tier = grid.add_tier(name)
+        for interval in intervals:
+            tier.add_interval(*interval)
+    grid.to_file(tmp_path / "both.TextGrid")
+    utterances, notes = read_transcript(tmp_path / "both.TextGrid")
+    found = [(one.start_s, one.end_s, one.speaker, one.transcript) for one in utterances]
+    assert found == [(0, 2, "Ann", "so what"), (3, 4, "Bob", "yes")]
+    assert list(notes) == [
+        f"tier {name!r} holds the words of another tier, and is left out" for name in ("Ann - words", "words")
+    ]
+
+
+def test_what_is_not_read_is_said(tmp_path):
+    """Columns of other names, milliseconds, lines without a colon, an offset."""
+    found, notes = read(tmp_path / "de.csv", "Start;Ende;Sprecher;Text\n0,5;1,5;Ann;Hi\n2;4;Bob;Yo\n")
+    assert "columns that are not read: Ende, Sprecher" in notes and found[0][:2] == (0.5, 2)
+    assert read(tmp_path / "long.csv", "start,duration,text\n1.5,2,Hi\n")[0][0][:2] == (1.5, 3.5)
+    found, notes = read(tmp_path / "ms.csv", 'start,end,text\n0,4000," I am"\n4000,7600," so"\n')
+    assert [one[:2] for one in found] == [(0, 4), (4, 7.6)]
+    assert "times are whole numbers, too large for seconds: taken for milliseconds" in notes
+    assert read(tmp_path / "s.csv", "start,end,text\n0,40,a\n40,300,b\n")[0][1][:2] == (40, 300)
+    found, _ = read(tmp_path / "ms.json", '[{"start": 250, "end": 6500, "text": "Hi", "speaker": "A"}]')
+    assert found == [(0.25, 6.5, "A", "Hi")]
+    chat = "*INV-1:\thow are you ? \x150_1\x15\n*INV:what ? \x151_2\x15\n*INV lost\n*CHI:\t0 [=! cries] . \x152_3\x15\n"
+    found, notes = read(
+        tmp_path / "lines.cha", chat + "*CHI:\ta::h we::ll °yes° ∙hh &{l=laughs no &}l=laughs . \x153_4\x15\n"
+    )
+    assert [one[2:] for one in found] == [
+        ("INV-1", "how are you?"), ("INV", "what?"), ("CHI", ""), ("CHI", "ah well yes no."),
+    ]  # fmt: skip
+    assert "1 lines begin with * and name no speaker with a colon: left out" in notes
+    as_eaf(tmp_path / "offset.eaf")
+    elan = Eaf(tmp_path / "offset.eaf")
+    elan.add_linked_file("talk.wav", mimetype="audio/x-wav", time_origin=5000)
+    elan.to_file(tmp_path / "offset.eaf")
+    assert any("at 5000 ms of its own time" in note for note in read_transcript(tmp_path / "offset.eaf")[1])
+    with pytest.raises(InputError, match="no utterance in it; 1 cues are empty, or have times that cannot be read"):
+        read(tmp_path / "frames.srt", "1\n00:00:00:10 --> 00:00:01:00\nhi\n")
 
 
 FAULTS = {

@@ -1,6 +1,7 @@
 """predict.py: answers equal the checkpoint's on the same words and sound, files agree, faults cost what they must."""
 
 import csv
+import dataclasses
 import json
 import os
 import re
@@ -9,6 +10,7 @@ import signal
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -196,6 +198,12 @@ FAULTS = {
     "no sound": (("bad.wav",), "bad.wav"),
     "a folder without": (("empty",), "no recording in it"),
     "on itself": (("talk.wav", "--out", "."), "talk.csv: the answer would take the place of"),
+    "an answer of ours": (("talk.wav", "--transcript", "was.emotions.vtt"), "what predict.py wrote, not a transcript"),
+    "a pipe": (
+        ("pipe.wav", "--transcript", "talk.csv"),
+        "is no file .a pipe.., and a recording is read more than once",
+    ),
+    "no samples": (("zero.wav", "--transcript", "talk.csv"), "zero.wav: no samples in it"),
     "a cluster for one": (("talk.wav", "--scheduler", "127.0.0.1:9"), "for a folder"),
 }
 
@@ -207,10 +215,13 @@ def test_a_mistake_is_one_line_and_nothing_is_written(fault, command, tmp_path):
     (tmp_path / "bad.wav").write_bytes(b"RIFF nothing")
     shutil.copy(tmp_path / "talk.csv", tmp_path / "bad.csv")
     (tmp_path / "empty").mkdir()
+    os.mkfifo(tmp_path / "pipe.wav")
+    soundfile.write(tmp_path / "zero.wav", np.zeros(0, "int16"), 16000)
     before = sorted(path.name for path in tmp_path.iterdir())
     (recording, *options), said = FAULTS[fault]
+    names = [*(path.name for path in tmp_path.iterdir()), "was.emotions.vtt"]
     with pytest.raises(InputError, match=said) as error:
-        command(tmp_path / recording, *(tmp_path if option == "." else option for option in options))
+        command(tmp_path / recording, *(tmp_path / one if one == "." or one in names else one for one in options))
     assert "\n" not in str(error.value)
     after = sorted(path.name for path in tmp_path.iterdir())
     assert after == before
@@ -364,6 +375,14 @@ def test_a_dialog_of_a_corpus_with_its_votes(checkpoint, tmp_path):
     *_, shares = recogniser.predict_corpus(task.corpus, np.arange(rows.start, rows.stop)).values()
     np.testing.assert_allclose([row[5] for row in data["utterances"]], shares, atol=1e-4)
     np.testing.assert_allclose([row[7] for row in data["utterances"]], task.shares[rows], atol=1e-4)
+    ids = np.array([{"d0": "/a/../b", "d1": "2024/c"}.get(one, one) for one in task.corpus.dialog_id], object)
+    renamed = Task.of(dataclasses.replace(task.corpus, dialog_id=ids), recogniser.run.settings)
+    for dialog, name in (
+        ("/a/../b", "%2Fa%2F..%2Fb.html"),
+        ("2024/c", "2024%2Fc.html"),
+    ):  # in the folder, whatever it is
+        assert str(tmp_path / name) in write_dialog(checkpoint, recogniser, renamed, dialog, tmp_path)
+        assert (tmp_path / name).is_file()
     with pytest.raises(InputError, match="made up: no dialog 'd9'; it has d0, d1, d2"):
         write_dialog(checkpoint, recogniser, task, "d9", tmp_path)
 
@@ -458,6 +477,7 @@ def test_places_that_cannot_be_written_are_named_before_the_work(checkpoint, tmp
         (120, tmp_path / "out", None),
         (122, tmp_path / "out", "cannot be written .File name too long"),
         (1, tmp_path / "file" / "out", "file: is a file, and a folder for the answers is needed"),
+        (1, Path("/proc/self"), "/proc/self: cannot be written to .*; choose another --out"),
     ):
         transcript = tmp_path / ("\u044f" * length + ".srt")
         transcript.write_text("1\n00:00:01,000 --> 00:00:02,000\nhello you\n")
@@ -469,6 +489,25 @@ def test_places_that_cannot_be_written_are_named_before_the_work(checkpoint, tmp
         with pytest.raises(InputError, match=said):
             conversation.run(job, options, out)
     assert len(list((tmp_path / "out").iterdir())) == 4
+
+
+def test_a_page_holds_mp3_whatever_the_file_is_called(tmp_path):
+    wav = write_talk(tmp_path).rename(tmp_path / "talk.mp3")
+    with opened(wav) as recording:
+        kind, coded = sound.for_page(wav, recording, tmp_path)
+    assert kind == "audio/mpeg" and not coded.startswith(b"RIFF")
+    (tmp_path / "true.wav").write_bytes(coded)
+    with opened(tmp_path / "true.wav") as recording:
+        assert recording.is_mp3 and sound.for_page(tmp_path / "true.wav", recording, tmp_path) == (kind, coded)
+
+
+def test_an_empty_name_is_no_folder(command, capsys):
+    assert command("")[0] == 2
+
+
+def test_songs_and_sounds_are_no_words():
+    said = ("♪ I love you", "and you love me ♪", "(LAUGHS) Really?", "(coughs)", "Well (I think) so")
+    assert [conversation._SOUNDS.sub("", one).strip() for one in said] == ["", "", "Really?", "", "Well (I think) so"]
 
 
 def test_a_summary_counts_what_was_answered():

@@ -284,7 +284,7 @@ def test_not_a_number_names_the_batch_and_keeps_the_state(tmp_path, miniature):
         (("--learning-rate", "inf"), "--learning-rate: must be a finite number"),
         (("--resume", "--seed", "1"), "--resume goes with --run"),
         (("--corpus", "absent.h5"), "absent.h5: no such file"),
-        (("--dev-session", "4"), "session 4 is in more than one"),
+        (("--dev-session", "4"), "session 4 is there twice"),
         (("--split", "paper"), "has none"),
         (("--emotion", "bliss"), "--emotion bliss: "),
         (("--marks", "--left-out", 0.1), "--variant released does not read --marks, --left-out: leave that out"),
@@ -317,6 +317,20 @@ def test_a_run_goes_on_where_its_corpus_file_was_moved_to(trained, miniature, tm
     moved.write_bytes(moved.read_bytes() + b"x")
     code, said = said_by(train.main, "--run", copy, "--resume", "--corpus", moved)
     assert code == 2 and "moved.h5: is not the file that the run began with (SHA-256 differs)" in said
+
+
+def test_a_run_goes_on_where_its_glove_file_was_moved_to(trained, miniature, tmp_path):
+    run, glove = tmp_path / "run", tmp_path / "moved.txt"
+    shutil.copytree(trained, run)
+    glove.write_text("hello " + " ".join(["0.5"] * 200) + "\n")
+    begun = json.loads((run / "run.json").read_text())
+    begun["glove"] = {"path": "/nowhere/glove.txt", "sha256": sha256(glove)}
+    (run / "run.json").write_text(json.dumps(begun))
+    code, said = said_by(train.main, "--run", run, "--resume")
+    assert code == 2 and "/nowhere/glove.txt: no such file; where was it moved? Say so with --glove" in said
+    assert said_by(train.main, "--run", run, "--resume", "--glove", glove)[0] == 0
+    code, said = said_by(train.main, "--run", trained, "--resume", "--glove", glove)
+    assert code == 2 and "began without GloVe" in said
 
 
 def test_corpus_that_does_not_fit_is_refused(trained, miniature, tmp_path):
