@@ -8,6 +8,7 @@ figures without a display, whatever a notebook has left.
 import importlib.util
 import logging
 import os
+import signal
 import sys
 
 from storage.files import InputError
@@ -35,15 +36,24 @@ def check_backend():
         raise InputError(f"KERAS_BACKEND={chosen}: the package {chosen} is not installed")
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM came, as `timeout`, Slurm and `docker stop` send it: what Ctrl-C tidies up, it tidies up."""
+
+
+def _terminate(number, frame):
+    raise Terminated
+
+
 def run_program(main, interrupted):
     """Runs a program to its end and leaves Python with its exit status.
 
-    0 is success, 2 a mistake of the user's in one line, 130 an interruption (Ctrl-C).
+    0 is success, 2 a mistake of the user's in one line, 130 an interruption (Ctrl-C), 143 one by SIGTERM.
 
     Args:
         main: the program, without arguments.
-        interrupted: what a user is told after Ctrl-C.
+        interrupted: what a user is told after either.
     """
+    before = signal.signal(signal.SIGTERM, _terminate)
     for stream in (sys.stdout, sys.stderr):  # a name that the terminal cannot show is escaped, not a traceback
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
@@ -52,6 +62,8 @@ def run_program(main, interrupted):
     except (InputError, OSError) as error:  # an OSError names its file
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interruption:
         print(interrupted, file=sys.stderr)
-        sys.exit(130)
+        sys.exit(128 + (signal.SIGTERM if isinstance(interruption, Terminated) else signal.SIGINT))
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -15,11 +15,13 @@ from storage.files import InputError
 
 # A text of a TextGrid, or a number that ends a line; pympi reads neither signs nor exponents.
 _NUMBER = re.compile(rf"(?m)\"(?:[^\"]|\"\")*\"|(?<![^ \t\n])(?P<number>{reading.NUMBER.pattern})(?=[ \t\r]*$)")
-# "Ann - words", "words"; other names are those of speakers.
+# "Ann - words", "words", "Ann - utterances"; other names are those of speakers.
 _TIER = re.compile(
-    r"(?:(?P<speaker>.+?)\s*[-–_/]\s*)?(?:(?P<words>words?)|(?P<phones>phon(?:e|eme)s?)|utterances?|sentences?|segments?)",
+    r"(?:(?P<speaker>.+?)\s*[-–_/]\s*)?(?:(?P<words>words?)|(?P<phones>phon(?:e|eme)s?))"
+    r"|(?P<said_by>.+?)\s*[-–_/]\s*(?:utterance|sentence|segment|ipu)s?",
     re.IGNORECASE,
 )
+_MOST = 0.8  # of the words of a tier
 
 
 def _decimal(path, found):
@@ -36,7 +38,7 @@ def _decimal(path, found):
 def read_textgrid(path, notes):
     """Praat: a tier of intervals is a speaker, an interval with text an utterance.
 
-    A tier of words is cut into utterances, if the speaker has no other.
+    A tier of words is cut into utterances, if no other tier has them.
     """
     content = path.read_bytes() if path.is_file() else b""
     if not content.startswith(b"ooBinaryFile"):
@@ -46,7 +48,7 @@ def read_textgrid(path, notes):
         grid.from_file(io.BytesIO(content), "utf-8")
     except Exception as error:  # pympi lets whatever happens go up
         raise InputError(f"{path}: not a TextGrid that can be read; open it in Praat and save it again") from error
-    tiers = []  # (name, speaker, whether words, intervals with text)
+    whole, of_words = [], []  # (speaker, intervals with text), (name, speaker, words)
     for tier in grid.tiers:
         if tier.tier_type != "IntervalTier":
             notes[f"tier {tier.name!r:.60} has points, not intervals, and is left out"] = []
@@ -55,18 +57,29 @@ def read_textgrid(path, notes):
         kind = _TIER.fullmatch((tier.name or "").strip())
         if kind and kind["phones"]:
             notes[f"tier {tier.name!r:.60} holds sounds, not words, and is left out"] = []
-        elif spoken:
-            tiers.append((tier.name, kind["speaker"] if kind else tier.name, bool(kind and kind["words"]), spoken))
-    whole = {speaker for _, speaker, of_words, _ in tiers if not of_words}
-    pieces = []
-    for name, speaker, of_words, spoken in tiers:
-        if of_words and (speaker in whole or (whole and speaker is None)):
-            notes[f"tier {name!r:.60} holds the words of another tier, and is left out"] = []
-        elif of_words:
-            pieces += cut([Piece(*one[:2], speaker, one[2]) for one in spoken])
+        elif kind and kind["words"]:
+            of_words.append((tier.name, kind["speaker"], spoken))
         else:
-            pieces += [Piece(*one[:2], speaker, one[2]) for one in spoken]
+            whole.append((kind["said_by"] if kind else tier.name, spoken))
+    pieces = [Piece(*one[:2], speaker, one[2]) for speaker, spoken in whole for one in spoken]
+    for name, speaker, words in of_words:
+        if words and any(_holds(spoken, words) for _, spoken in whole):
+            notes[f"tier {name!r:.60} holds the words of another tier, and is left out"] = []
+        elif words:
+            pieces += cut([Piece(*one[:2], speaker, one[2]) for one in words])
     return pieces
+
+
+def _holds(sentences, words):
+    """Whether most words, (start s, end s, text) each, are said in the sentences at their time."""
+    found, place = 0, 0
+    for start_s, end_s, word in words:
+        middle_s = (start_s + end_s) / 2
+        while place < len(sentences) and sentences[place][1] < middle_s:
+            place += 1
+        if place < len(sentences) and sentences[place][0] <= middle_s:
+            found += word.strip().casefold() in sentences[place][2].casefold()
+    return found > _MOST * len(words)
 
 
 def read_eaf(path, notes):
@@ -107,11 +120,12 @@ _CHAT_MARKS = (  # CHAT manual, chapters 8 to 10, in this order
     (re.compile(r"\[(?!\w+\])[^\]]*\]"), " "),  # what a transcriber says of the words
     (re.compile(r"\((?:\.+|\d[\d.:]*)\)"), " "),  # pauses
     (
-        re.compile(r"(?<!\S)(?:&[+~]\S*|&[{}]\S*|0\S*|xxx|yyy|www)(?!\S)"),
+        re.compile(r"(?<!\S)(?:&[+~]\S*|&[{}]\S*|0[^\W\d]\S*|xxx|yyy|www)(?!\S)"),
         " ",
     ),  # fragments, not said, not heard
+    (re.compile(r"^\s*0(?=\s*[.?!]?\s*$)"), ""),  # nothing is said
     (re.compile(r"(?<!\S)\+[^\s\w]*"), " "),  # how a line begins or ends
-    (re.compile(r"∙\w*|&-|[<>‹›‡„()^↑↓⌈⌉⌊⌋°∆∇▁▔☺♋∬⁎§∾↻≈≋]"), ""),  # breath, how it is said
+    (re.compile(r"∙\w*|&-|(?<!\d)°|[<>‹›‡„()^↑↓⌈⌉⌊⌋∆∇▁▔☺♋∬⁎§∾↻≈≋]"), ""),  # breath, how it is said
     (re.compile(r"@\w[\w:$]*"), ""),  # forms of words
     (re.compile(r"(?<=\w):+(?=\w|\s)"), ""),  # lengthened
     (re.compile(r"(?<=\w)[_+](?=\w)"), " "),  # compounds
@@ -137,7 +151,7 @@ def read_cha(path, notes):
     found = [match for line in lines if (match := _CHAT_LINE.match(line))]
     lost = sum(line.startswith("*") for line in lines) - len(found)
     if lost:
-        notes[f"{lost} lines begin with * and name no speaker with a colon: left out"] = []
+        notes[f"{lost} of the lines begin with * and name no speaker with a colon: left out"] = []
     timed, untimed = [], []
     for match in found:
         times = [int(one) / 1000 for pair in _CHAT_TIME.findall(match["text"]) for one in pair]

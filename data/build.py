@@ -84,6 +84,9 @@ def prepare(source, out, options=Options()):
             and not installed; no utterance has usable audio; the times are far from the sound; or another process is at
             work on the file.
     """
+    made_of = {source.path, *(one.sound.path for one in source.utterances if one.sound)}
+    if any(Path(file).name == Path(out).name and Path(file).resolve() == Path(out).resolve() for file in made_of):
+        raise InputError(f"{out}: the corpus file would take the place of what it is made of; choose another --out")
     with _begun(out, options.overwrite):
         _prepare(source, out, options)
 

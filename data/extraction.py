@@ -66,10 +66,11 @@ def extract_files(sounds, feature_set, cache, emo_large_conf=None, jobs=None, pr
         done = _read_cache(cache, len(names))
         tasks = []
         for path, pending in of_file.items():
-            keys = _keys(path, pending, settings) if done else {}
+            apart = any(sound.channel for sound in pending)  # of all its sounds, not of those that are left to do
+            keys = _keys(path, pending, settings, apart) if done else {}
             results |= {sound: done[key] for sound, key in keys.items() if key in done}
             if pending := [sound for sound in pending if sound not in results]:
-                tasks.append(joblib.delayed(_extract_file)(path, pending, feature_set, config, settings))
+                tasks.append(joblib.delayed(_extract_file)(path, pending, feature_set, config, settings, apart))
         total = sum(map(len, of_file.values()))
         bar = progress_bar(str(feature_set), total, "utterances", progress, done=len(results))
         with bar, _open_cache(cache) as file:
@@ -82,11 +83,11 @@ def extract_files(sounds, feature_set, cache, emo_large_conf=None, jobs=None, pr
     return results, names
 
 
-def _extract_file(path, sounds, feature_set, config, settings):
+def _extract_file(path, sounds, feature_set, config, settings, apart):
     """[(sound, cache key, `Extracted`)] of the sounds in one file; runs in a worker process."""
-    found, keys, file_s = [], _keys(path, sounds, settings), None
+    found, keys, file_s = [], _keys(path, sounds, settings, apart), None
     try:
-        with opened(path, any(sound.channel for sound in sounds)) as recording:
+        with opened(path, apart) as recording:
             file_s = recording.seconds
             for sound in sounds:
                 try:
@@ -103,24 +104,25 @@ def _extract_file(path, sounds, feature_set, config, settings):
 
 @contextlib.contextmanager
 def interrupts_held():
-    """Lets Ctrl-C wait until the block ends.
+    """Lets Ctrl-C and SIGTERM wait until the block ends.
 
     openSMILE hands over each frame through a callback from C, where Python drops exceptions: an interrupt in there
     would be lost, and with it a frame, so that the features were wrong.
     """
     came = []
     try:
-        with handled(lambda number, frame: came.append(number), signal.SIGINT):
+        with handled(lambda number, frame: came.append(number), signal.SIGINT, signal.SIGTERM):
             yield
     finally:
         if came:
-            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(came[0])
 
 
-def _keys(path, sounds, settings):
+def _keys(path, sounds, settings, apart):
     """{sound: cache key} of sounds in a file; empty where it cannot be read: the extraction will say why."""
     try:
-        file = f"{settings}{f' {ffmpeg_version()}' if needs_ffmpeg(path) else ''} {sha256(path)}"
+        decoded = f" {ffmpeg_version()}{' apart' * apart}" if needs_ffmpeg(path) else ""
+        file = f"{settings}{decoded} {sha256(path)}"
     except InputError:
         return {}
     stretch = {sound: f"{file} {sound.channel} {sound.start_s} {sound.end_s}" for sound in sounds}

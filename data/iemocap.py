@@ -167,7 +167,7 @@ def _read_dialog(ratings_path, turns_path, wav_folder, with_wavs, notes):
             _skip(notes, utterance_id, "no usable transcript", turns_path)
         elif with_wavs and not wav.is_file():
             instead = _instead(wav)
-            _skip(notes, utterance_id, f"its sound file is missing{instead and f' ({instead})'}", wav)
+            _skip(notes, utterance_id, "its sound file is missing", f"{wav}{instead and f'; {instead}'}")
         else:
             parts = _UTTERANCE_ID.fullmatch(utterance_id)
             utterances.append(

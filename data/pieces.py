@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from data.speakers import speakers_in
 
 LONGEST_PAUSE_S = 0.7  # a longer one between two words ends an utterance
-_LONGEST_MEAN_S = 300  # of utterances in seconds; in milliseconds the mean is above
 
 _SENTENCE_END = re.compile(r"(?:(?<!\.)\.|[!?。！？؟।])[\"'”’»)\]]*$")
 _TITLES = "mr|mrs|ms|dr|prof|st|jr|sr|sgt|lt|capt|gen|gov|sen|rev|inc|ltd|co|corp|vs|etc"
@@ -34,20 +33,6 @@ def with_speakers(pieces):
         speaker, text = (piece.speaker, piece.text) if piece.speaker else part(piece.text)
         named.append(dataclasses.replace(piece, speaker=speaker, text=text))
     return named
-
-
-def in_seconds(pieces, notes):
-    """The pieces; if all times are whole, and utterances would last minutes in the mean, they are milliseconds."""
-    times = [time for piece in pieces for time in (piece.start_s, piece.end_s) if time is not None]
-    lengths = [piece.end_s - piece.start_s for piece in pieces if piece.end_s is not None]
-    if not lengths or any(time % 1 for time in times) or sum(lengths) <= _LONGEST_MEAN_S * len(lengths):
-        return pieces
-    notes["times are whole numbers, too large for seconds: taken for milliseconds"] = []
-    ends = [None if piece.end_s is None else piece.end_s / 1000 for piece in pieces]
-    return [
-        dataclasses.replace(piece, start_s=piece.start_s / 1000, end_s=end_s)
-        for piece, end_s in zip(pieces, ends, strict=True)
-    ]
 
 
 def cut(words, text=""):

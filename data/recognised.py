@@ -5,7 +5,7 @@ import json
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, FiniteFloat, TypeAdapter, ValidationError
 
 from data import reading
-from data.pieces import Piece, cut, in_seconds, with_speakers
+from data.pieces import Piece, cut, with_speakers
 from settings import said_of
 from storage.files import InputError
 
@@ -68,7 +68,7 @@ def read_json(path, notes):
             pieces += cut(_timed(words, segment), segment.text)
         else:
             pieces.append(Piece(segment.start, segment.end, segment.speaker, segment.text))
-    return with_speakers(in_seconds(pieces, notes))
+    return with_speakers(pieces)
 
 
 def _timed(words, segment):

@@ -41,6 +41,7 @@ _ENDLESS = 0x7FFF0000  # bytes of audio, or more, that programs declare which wr
 _LONGEST_UTTERANCE_S = 600
 _SLACK_S = 0.5  # that a stretch may end behind its recording: times are rounded
 _LONGEST_DECODING_S = 3600
+_SHORTEST_GAP_S, _LONGEST_GAPS_S = 0.1, 3600  # of sound that is missing; a longer one is a broken clock
 
 
 def read_sound(path):
@@ -63,12 +64,14 @@ def read_sound(path):
 
 
 @contextlib.contextmanager
-def opened(path, channels_apart=False):
+def opened(path, channels_apart=False, by_clock=False):
     """Yields the `Recording` in a file, in which any stretch can be read at once; what ffmpeg decodes is on disk.
 
     Args:
         path: the file.
         channels_apart: whether channels will be asked for; ffmpeg else mixes them.
+        by_clock: whether stretches are meant by the clock of a file that ffmpeg decodes: silence then fills what is
+            missing where its sound begins late or pauses. Else it is read without a pause.
 
     Raises:
         InputError: the file is missing, is shorter than its header says, or holds no sound that is known here.
@@ -106,7 +109,7 @@ def opened(path, channels_apart=False):
                     )
         if file is None:
             wav = Path(folder) / "decoded.wav"
-            notes += _decode(path, wav, channels_apart)
+            notes += _decode(path, wav, channels_apart, by_clock)
             file = stack.enter_context(soundfile.SoundFile(os.fsencode(wav)))
         if not _LOWEST_RATE_HZ <= file.samplerate <= _HIGHEST_RATE_HZ:
             raise InputError(
@@ -281,8 +284,8 @@ def needs_ffmpeg(path):
     return Path(path).suffix.lower() not in _KNOWN_NAMES
 
 
-def _decode(path, wav, channels_apart):
-    """Decodes the first audio stream to a wav file at 16 kHz; gives what ffmpeg complained of, in a list.
+def _decode(path, wav, channels_apart, by_clock):
+    """Decodes the first audio stream to a wav file at 16 kHz; gives what is odd, in a list.
 
     Raises:
         InputError: ffmpeg is not installed, or finds no sound that it knows.
@@ -292,8 +295,9 @@ def _decode(path, wav, channels_apart):
         raise InputError(f"{path}: no sound file that is known; ffmpeg, which knows more, is not installed")
     command = [ffmpeg(), "-nostdin", "-v", "error", "-protocol_whitelist", "file", "-i", f"file:{path}"]
     command += ["-map", "0:a:0", *(() if channels_apart else ("-ac", "1")), "-ar", str(SAMPLE_RATE_HZ)]
-    # Sound that begins late or has gaps is filled with silence: transcripts go by the clock of the file.
-    command += ["-af", "aresample=async=1:first_pts=0"]
+    missing_s = _missing_s(path) if by_clock else 0
+    fills = _SHORTEST_GAP_S < missing_s <= _LONGEST_GAPS_S
+    command += ["-af", "aresample=async=1:first_pts=0"] * fills
     command += ["-c:a", "pcm_s16le", "-bitexact", "-y", wav]
     try:
         # A session of its own, so that Ctrl-C in the terminal does not make a good clip look broken.
@@ -306,7 +310,25 @@ def _decode(path, wav, channels_apart):
     said = (said[-1 if done.returncode else 0] if said else f"status {done.returncode}").removeprefix(f"file:{path}: ")
     if done.returncode or not Path(wav).is_file():
         raise InputError(f"{path}: no sound file that is known, damaged or cut off (ffmpeg says: {said[:200]})")
-    return [f"ffmpeg says: {said[:200]}"] if done.stderr.strip() else []
+    notes = [f"ffmpeg says: {said[:200]}"] if done.stderr.strip() else []
+    if fills:
+        notes.append(f"its sound begins late or pauses, {missing_s:.1f} s in all: silence is put there")
+    elif missing_s > _LONGEST_GAPS_S:
+        notes.append(f"its clock leaps by {missing_s:.0f} s, which is not followed")
+    return notes
+
+
+def _missing_s(path):
+    """Seconds of the first audio stream's time, from the file's beginning to the stream's end, that no packet holds."""
+    command = ["ffprobe", "-v", "error", "-protocol_whitelist", "file", "-select_streams", "a:0", "-of", "csv=p=0"]
+    command += ["-show_entries", "packet=pts_time,duration_time:format=start_time", f"file:{path}"]
+    done = subprocess.run(command, capture_output=True, start_new_session=True)
+    rows = [re.findall(r"-?\d+\.\d+", line) for line in done.stdout.decode("ascii", "replace").splitlines()]
+    packets = [(float(row[0]), float(row[1])) for row in rows if len(row) > 1]
+    begins_s = next((float(row[0]) for row in rows[::-1] if len(row) == 1), 0.0)
+    if not packets:
+        return 0.0
+    return max(start_s + length_s for start_s, length_s in packets) - max(begins_s, 0) - sum(one for _, one in packets)
 
 
 def ffmpeg():

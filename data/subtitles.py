@@ -15,8 +15,11 @@ from storage.files import InputError
 _VOICE = re.compile(r"<v(?:\.[^\s>]*)?\s+([^>]*)>")
 _TIME_TAG = re.compile(r"<(?:\d+:)?\d\d:\d\d\.\d{3}>")
 _MARKUP = re.compile(rf"</?[A-Za-z][^<>]*>|{_TIME_TAG.pattern}|\{{\\[^}}]*\}}")
-_TURN = re.compile(r">>+\s*|[-–—](?:\s+|(?=[^\W\d_a-z]))")  # what a line begins with where another voice speaks
-_SOUND = re.compile(r"[(（]([^()（）]*)[)）]")  # alone in a line
+_TURN = re.compile(r">>+\s*|[-–—]\s*(?=\S)")  # what a line may begin with where another voice speaks
+_ENDED = re.compile(r"[.?!…][\"'”’»)\]]*$")
+_SOUND = re.compile(r"[(（](\w+(?: \w+)?)[)）]")  # alone in a line
+_DASH = re.compile(r"[-–—]")
+_TOUCHING_S = 0.1  # between the cues of live captions
 
 
 def read_subtitles(path, notes):
@@ -34,7 +37,7 @@ def read_subtitles(path, notes):
         cues.append((start_s, end_s, _voices(lines)))
     unnamed = [lines for *_, voices in cues for name, lines in voices if not name]
     known = {name for *_, voices in cues for name, _ in voices if name}
-    bare = [[_TURN.sub("", line, count=1) for line in lines] for lines in unnamed]
+    bare = [[line[turn.end() :] if (turn := _TURN.match(line)) else line for line in lines] for lines in unnamed]
     part = speakers_in([lines[0] for lines in bare], [line for lines in bare for line in lines[1:]], known)
     pieces = []
     for start_s, end_s, voices in cues:
@@ -61,33 +64,35 @@ def _sound_marked(line):
 
 
 def _said_once(captions, notes):
-    """(start s, end s, lines) of the cues; of live captions, which show what was said before once more, the new lines.
+    """(start s, end s, lines) of the cues; of live captions, which show again what was said before, the new lines.
 
-    A line with times in it is new. A cue that brings nothing new makes the one before last longer.
+    A cue repeats lines of the one before if it touches it. A line with times in it is new. A cue that brings nothing
+    new lengthens the one before it.
     """
-    cues, repeats, shown = [], [], []
+    cues, num_old, rolled, marked = [], [], 0, 0
+    shown, shown_raw, shown_until_s = [], "", -1
     for caption in captions:
-        times = [reading.seconds(one, thousandths=True) for one in (caption.start, caption.end)]
+        start_s, end_s = (reading.seconds(one, thousandths=True) for one in (caption.start, caption.end))
         lines = [line for line in caption.raw_text.split("\n") if _plain(line)]
-        plain = [_plain(line) for line in lines]
-        old = 0
+        plain, old = [_plain(line) for line in lines], 0
         for size in range(1, min(len(shown), len(plain)) + 1):
             if shown[-size:] == plain[:size] and not any(map(_TIME_TAG.search, lines[:size])):
                 old = size
-        cues.append((*times, lines or [""]))
-        repeats.append(old)
-        shown = plain
-    partly = sum(0 < old < len(lines) for old, (*_, lines) in zip(repeats, cues, strict=True))
-    wholly = sum(map(bool, repeats)) - partly
+        if start_s > shown_until_s + _TOUCHING_S or any(map(_DASH.match, plain[:old])):
+            old = 0
+        rolled += 0 < old < len(lines)
+        marked += bool(old) and plain == shown and caption.raw_text != shown_raw
+        cues.append([start_s, end_s, lines or [""]])
+        num_old.append(old)
+        shown, shown_raw, shown_until_s = plain, caption.raw_text, end_s
     timed = sum(bool(_TIME_TAG.search(line)) for *_, lines in cues for line in lines)
-    # People do say a line twice, and a cue may begin with the last one's end; in a few cues that proves nothing.
-    if not (
-        timed > len(cues) / 4 or (partly > 1 and partly > len(cues) / 4) or (wholly > 2 and wholly > len(cues) / 2)
-    ):
+    # People say a line twice, too: a few repeats prove nothing, and voices tell that the file is made otherwise.
+    live = timed > len(cues) / 4 or rolled > max(2, len(cues) / 4) or marked > max(1, len(cues) / 4)
+    if not live or any(_VOICE.search(caption.raw_text) for caption in captions):
         return cues
-    notes["each line stands in several cues, as in live captions: it is read once"] = []
+    notes[f"{sum(num_old)} lines repeat what was shown before, as in live captions: left out"] = []
     new = []
-    for (start_s, end_s, lines), old in zip(cues, repeats, strict=True):
+    for (start_s, end_s, lines), old in zip(cues, num_old, strict=True):
         if old < len(lines) and lines != [""]:
             new.append([start_s, end_s, lines[old:]])
         elif new and old:
@@ -103,19 +108,37 @@ def _voices(lines):
         voices[-1][1].append(_plain(ahead))
         for name, words in zip(others[::2], others[1::2], strict=True):
             voices.append((unescape(name).strip() or None, [_plain(words)]))
-    voices = [(name, [line for line in said if line]) for name, said in voices]
+    voices = [(name, _joined([line for line in said if line])) for name, said in voices]
     return [(name, said) for name, said in voices if said] or [(voices[-1][0], [""])]
 
 
+def _joined(lines):
+    """The lines; one that ends with a colon, as a name in a line of its own, is joined with the next."""
+    joined = []
+    for line in lines:
+        if joined and joined[-1].endswith((":", "：")):
+            joined[-1] += f" {line}"
+        else:
+            joined.append(line)
+    return joined
+
+
 def _turns(lines, part):
-    """[(name or None, words)] of lines without voices: a turn begins with a name, or with a dash or >> before it."""
-    marks = [_TURN.match(line) for line in lines]
+    """[(name or None, words)] of lines without voices.
+
+    A turn begins with a name, with >>, or with a dash that cannot stand within a sentence: the line before ends one,
+    or it is the first line and another turn begins with a dash.
+    """
+    marks, ends = [_TURN.match(line) for line in lines], [True, *map(_ENDED.search, lines)]
+    marks = [mark if mark and (mark[0][0] == ">" or end) else None for mark, end in zip(marks, ends, strict=False)]
+    if marks[0] and marks[0][0][0] != ">" and not any(marks[1:]):
+        marks[0] = None  # its dash is shown
     turns = []
-    for line, mark in zip(lines, marks, strict=True):
-        name, words = part(line[mark.end() :] if mark else line)
-        several = sum(map(bool, marks)) > 1 or (mark and mark[0][0] == ">")
-        if not turns or name or mark:
-            turns.append((name, [_sound_marked(words if name or turns or several else line)]))
+    for number, (line, mark) in enumerate(zip(lines, marks, strict=True)):
+        turn = mark or (number == 0 and _TURN.match(line))
+        name, words = part(line[turn.end() :] if turn else line)
+        if name or mark or not turns:
+            turns.append((name, [_sound_marked(words if name or mark else line)]))
         else:
             turns[-1][1].append(_sound_marked(line))
     return [(name, " ".join(words)) for name, words in turns]

@@ -116,7 +116,7 @@ def _swapped(corpus, settings):
     if corpus.split is None:
         raise InputError(
             f"--split paper swaps dev and test of a corpus with its own split; {corpus.name} has none; "
-            "what is trained so is scored there with evaluate.py --test all"
+            "a finished run is scored there with evaluate.py --test all"
         )
     swapped = {"dev": "test", "test": "dev"}
     return dataclasses.replace(corpus, split=np.array([swapped.get(part, part) for part in corpus.split], object))
@@ -162,7 +162,7 @@ def _split(corpus, settings):
     if sessions != (TRAIN_SESSIONS, DEV_SESSION, TEST_SESSION):
         raise InputError(
             f"{corpus.name} has a split of its own, and the settings choose sessions: train without --train-sessions, "
-            "--dev-session and --test-session; what is trained with them is scored there with evaluate.py --test all"
+            "--dev-session and --test-session; a finished run is scored there with evaluate.py --test all"
         )
     parts = {name: np.flatnonzero(corpus.split == name) for name in PARTS}
     for name, rows in parts.items():

@@ -5,11 +5,12 @@ an utterance.
 """
 
 import math
+import re
 from pathlib import Path
 
 from data import reading
 from data.annotations import read_cha, read_eaf, read_textgrid
-from data.pieces import Piece, in_seconds, with_speakers
+from data.pieces import Piece, with_speakers
 from data.recognised import read_json
 from data.subtitles import read_subtitles
 from data.utterance import Utterance
@@ -95,7 +96,9 @@ _COLUMNS = {
     "utterance": ("utterance", "id"),
     "dialog": ("dialog",),
 }
-_TIMES = ("start_s", "end_s", "duration")
+_OF_CORPORA = re.compile(
+    r"wav|channel|session|split|(?:vote|self):.*", re.IGNORECASE
+)  # columns of `data.prepare table`
 
 
 def _table(path, notes):
@@ -110,7 +113,7 @@ def _table(path, notes):
         if place[name] is None:
             raise InputError(f"{path}: no column {_COLUMNS[name][0]} (or {', '.join(_COLUMNS[name][1:])})")
     if not (place["speaker"] and (place["end_s"] or place["duration"])):
-        others = ", ".join(column for column in columns if column not in place.values())
+        others = ", ".join(one for one in columns if one not in place.values() and not _OF_CORPORA.fullmatch(one))
         if others:
             notes[f"columns that are not read: {others:.200}"] = []
     of_whisper = path.suffix.lower() == ".tsv" and columns == ["start", "end", "text"]  # whole milliseconds
@@ -118,20 +121,20 @@ def _table(path, notes):
     pieces, dialogs = [], set()
     for number, row in rows:
         cells = {name: row[column] if column else "" for name, column in place.items()}
-        times = {name: reading.seconds(cells[name]) if cells[name] else None for name in _TIMES}
-        for name, time_s in times.items():
+        times = {}
+        for name in ("start_s", "end_s" if cells["end_s"] else "duration"):
+            time_s = reading.seconds(cells[name]) if cells[name] else None
             if time_s is None and name == "start_s" or time_s is not None and math.isnan(time_s):
                 raise InputError(f"{path}, line {number}: {cells[name]!r:.40} is no time, such as 12.5 or 0:12.5")
-            if milliseconds and time_s is not None:
-                times[name] = time_s / 1000
-        start_s, end_s, duration_s = times.values()
-        if end_s is None and duration_s is not None:
-            end_s = start_s + duration_s
+            times[name] = time_s / 1000 if milliseconds and time_s is not None else time_s
+        start_s, end_s = times["start_s"], times.get("end_s")
+        if times.get("duration") is not None:
+            end_s = start_s + times["duration"]
         dialogs.add(cells["dialog"])
         pieces.append(Piece(start_s, end_s, cells["speaker"] or None, cells["transcript"], cells["utterance"] or None))
     if len(dialogs) > 1:
         raise InputError(f"{path}: holds {len(dialogs)} dialogs; a transcript is of one conversation, so part the file")
-    return with_speakers(pieces if milliseconds else in_seconds(pieces, notes))
+    return with_speakers(pieces)
 
 
 _READERS = {

@@ -12,6 +12,7 @@ import os
 import re
 import signal
 import sys
+import threading
 from collections import Counter
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, ProcessPoolExecutor, wait
 from dataclasses import replace
@@ -82,14 +83,12 @@ def job_of(recording, transcript=None, name=None):
     """The `conversation.Job` of a recording.
 
     Raises:
-        InputError: it has no transcript, is no file, or the transcript is an answer of ours.
+        InputError: it has no transcript, or is no file.
     """
     recording = Path(recording)
     found = [Path(transcript)] if transcript else find_transcript(recording)
-    if not recording.is_file():
+    if recording.exists() and not recording.is_file():
         raise InputError(f"{recording}: is no file (a pipe?), and a recording is read more than once; save it first")
-    if transcript and is_answer(transcript):
-        raise InputError(f"{transcript}: what predict.py wrote, not a transcript")
     if not found:
         raise InputError(
             f"{recording}: no transcript beside it ({recording.stem}.vtt, .srt, .json, .TextGrid, .eaf, .cha or .csv); "
@@ -232,7 +231,15 @@ def _pools(width, scheduler):
 def _begin(width):
     """A worker takes its share of the cores; the framework reads this when it starts."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that decoded sound is not left on the disk
+    if parent := multiprocessing.parent_process():
+        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     os.environ["TF_NUM_INTRAOP_THREADS"] = os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // width))
+
+
+def _end_with(parent):
+    """Ends this process when its parent is gone, killed perhaps: it would wait for work for ever."""
+    parent.join()
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _results(jobs, call, pool_of, width):

@@ -31,14 +31,13 @@ from storage.files import InputError, made_folder, named, read_json, sha256
 SUFFIXES = (".html", ".csv", output.SUBTITLES, ".json")  # of what is written, the last one last
 _OVERLAP_S = 0.1  # shorter ones come of rounded times
 _LOUDEST = "no speakers are named: each utterance is given to the channel that is loudest at its time"
+_FAR_LONGER = 20  # times that milliseconds, read as seconds, are longer than the recording
+_LONG_S = 300  # as the median utterance
 _ROUNDED_S = 0.25  # that an end may lie behind the recording's
 _FAR_BELOW, _TOGETHER = 100, 1.6  # ratios of power: 20 dB and 2 dB
 _SOME_UNKNOWN, _MANY_UNKNOWN = 0.02, 0.4  # of the words; American talk has a tenth
-# What a transcriber writes of sounds: "[laughter]", "(coughs)" alone in a line, "(LAUGHS)", "*sighs*", music.
-_SOUNDS = re.compile(
-    r"\[[^\]]*\]|[♪♫][^♪♫]*[♪♫]?|^[^♪♫]*[♪♫]\s*$|(?<!\w)\*[^*\s][^*]{0,40}\*(?!\w)"
-    r"|^\W*[(（][^()（）]*[)）]\W*$|\([A-Z][A-Z ']+\)"
-)
+# What a transcriber writes of sounds: "[laughter]", "(coughs)" alone in a line, "*sighs*", music.
+_SOUNDS = re.compile(r"\[[^\]]*\]|[♪♫][^♪♫]*[♪♫]?|(?<!\w)\*[^*\s][^*]{0,40}\*(?!\w)|^\W*[(（][^()（）]*[)）]\W*$")
 _lock = threading.Lock()  # a Dask worker may have several threads, and a network is for one at a time
 
 
@@ -131,12 +130,14 @@ def finished(job, options, out):
 
 
 def check_out(job, out):
-    """Refuses, before the work, a place where the answer cannot be or where something lies that it is made of.
+    """Refuses, before the work, a transcript that is an answer, and places where the answer cannot be.
 
     Raises:
-        InputError: a name is too long, a file is in the place of the folder, or the transcript or the recording is, or
-            the folder cannot be written to.
+        InputError: the transcript is an answer of ours; a name is too long; a file is in the place of the folder; what
+            the answer is made of lies in its place; or the folder cannot be written to.
     """
+    if output.is_answer(job.transcript):
+        raise InputError(f"{job.transcript}: what predict.py wrote, not a transcript")
     for suffix in SUFFIXES:
         path = path_of(job, out, suffix)
         with named(path, "cannot be written"), contextlib.suppress(FileNotFoundError, NotADirectoryError):
@@ -162,7 +163,11 @@ def run(job, options, out):
     """
     check_out(job, out)
     folder = path_of(job, out, "").parent
-    with opened(job.recording, channels_apart=True) if job.recording else contextlib.nullcontext() as recording:
+    with (
+        opened(job.recording, channels_apart=True, by_clock=True)
+        if job.recording
+        else contextlib.nullcontext() as recording
+    ):
         if recording and not recording.seconds:
             raise InputError(f"{job.recording}: no samples in it")
         with _lock:
@@ -183,6 +188,7 @@ def predict(job, options, recording):
         raise InputError(f"{options.checkpoint}: this checkpoint cannot answer from words alone; give it the recording")
     inputs = job.inputs(options)  # before they are read: what changes from now on is seen the next time
     utterances, notes = read_transcript(job.transcript)
+    utterances = _in_seconds(utterances, recording, notes)
     if job.others:
         others = ", ".join(shown(one.name) for one in job.others)
         notes[f"other transcripts are there and not read: {others}"] = []
@@ -228,6 +234,19 @@ def _add(notes, sentence, utterances, which):
     ids = [one.utterance_id for one, chosen in zip(utterances, which, strict=True) if chosen]
     if ids:
         notes[sentence] = ids
+
+
+def _in_seconds(utterances, recording, notes):
+    """The utterances; whole numbers that fit the recording as milliseconds alone are taken for those."""
+    times = np.array([[one.start_s, one.end_s] for one in utterances])
+    longest_s, seconds = times.max(), recording.seconds if recording else np.inf
+    if not (times % 1).any() and longest_s > _FAR_LONGER * seconds and longest_s / 1000 <= seconds + 1:
+        notes["times are whole numbers that fit the recording as milliseconds: taken for those"] = []
+        return [dataclasses.replace(one, start_s=one.start_s / 1000, end_s=one.end_s / 1000) for one in utterances]
+    median_s = float(np.median(times[:, 1] - times[:, 0]))
+    if median_s > _LONG_S:
+        notes[f"half of the utterances last {median_s:.0f} s or longer; are these seconds?"] = []
+    return utterances
 
 
 def _note_times(utterances, duration_s, notes, apart):

@@ -1,7 +1,6 @@
 """The page of a dialog of a corpus: the raters' votes beside the prediction. A corpus has no sound to play."""
 
 from pathlib import Path
-from urllib.parse import quote
 
 import numpy as np
 
@@ -10,6 +9,8 @@ from prediction import output
 from prediction.about import checkpoint_said, limits_of
 from prediction.page import write_page
 from storage.files import InputError
+
+_NO_NAMES = str.maketrans({"/": "%2F", "\0": "%00", "%": "%25"})  # what no name of a file can hold
 
 
 def write_dialog(folder, recogniser, task, dialog, out):
@@ -42,7 +43,7 @@ def write_dialog(folder, recogniser, task, dialog, out):
         times = {name: float(getattr(corpus, name)[row]) for name in ("start_s", "end_s")}
         votes = task.shares[row] if task.shares[row].any() else None
         answers.append(output.Answer(Utterance(**words, **times), answer, reads, votes))
-    path = Path(out) / f"{quote(dialog.encode('utf-8', 'replace'), safe=' ')}.html"  # an id may hold what a name cannot
+    path = Path(out) / f"{dialog.translate(_NO_NAMES)}.html"
     conversation = output.Conversation(
         name=dialog,
         emotions=recogniser.emotions,

@@ -1,11 +1,16 @@
 """Settings of the surroundings that a user did not mean for us change no result and no answer."""
 
 import json
+import os
+import signal
+import time
 
 import numpy as np
+import pytest
 from conftest import run_script
 
 from scoring.figures import confusion_figure
+from surroundings import run_program
 
 STRANGE = {
     "MPLBACKEND": "module://matplotlib_inline.backend_inline",
@@ -34,3 +39,20 @@ def test_old_configurations_notebooks_and_plain_terminals_change_nothing(miniatu
 def test_dollar_signs_in_names_are_no_formulas(tmp_path):
     confusion_figure(np.eye(2, dtype=int), ("joy$_x", r"$\frac$"), "corpus $", tmp_path / "matrix.png")
     assert (tmp_path / "matrix.pdf").stat().st_size > 1000
+
+
+def test_sigterm_tidies_up_as_ctrl_c_does(capsys):
+    """As `timeout`, Slurm and `docker stop` send it; its handler is gone afterwards."""
+    done, before = [], signal.getsignal(signal.SIGTERM)
+
+    def main():
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(60)
+        finally:
+            done.append("tidied up")
+
+    with pytest.raises(SystemExit) as ended:
+        run_program(main, "nothing is lost")
+    assert (ended.value.code, done, capsys.readouterr().err) == (143, ["tidied up"], "nothing is lost\n")
+    assert signal.getsignal(signal.SIGTERM) == before

@@ -164,7 +164,7 @@ def test_files_that_are_none_are_refused(path, tmp_path):
     with h5py.File(path, "w") as file:
         file.attrs["format"] = "weights"
     refused(path, "not a corpus file")
-    refused(tmp_path, "not a readable HDF5 file")
+    refused(tmp_path, "a folder, not a file")
 
 
 def replace(file, name, data=None, **kwargs):

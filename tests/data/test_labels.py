@@ -40,7 +40,7 @@ def test_split_by_session():
     session = np.array([3, 1, 5, 4, 2, 1, 3])
     parts = {name: rows.tolist() for name, rows in split_sessions(session).items()}
     assert parts == {"train": [1, 2, 4, 5], "dev": [0, 6], "test": [3]}
-    with pytest.raises(InputError, match="session 4 is in more than one"):
+    with pytest.raises(InputError, match="session 4 is there twice"):
         split_sessions(session, train=(1, 4))
     with pytest.raises(InputError, match=r"no utterance of session 2 \(train\).*has sessions \[1, 3, 4, 5\]"):
         split_sessions(session[session != 2])

@@ -15,6 +15,7 @@ from tiny_release import said, tone
 from data.audio import extract, feature_config
 from data.build import Options, prepare
 from data.corpus import read_corpus
+from data.extraction import extract_files
 from data.sound import opened, read_sound
 from data.table import read_table
 from data.utterance import Sound
@@ -111,6 +112,20 @@ def test_every_format_gives_the_same_talk(tmp_path, name):
 
 
 @needs_ffmpeg
+def test_rows_without_a_channel_are_the_same_whatever_is_done_already(tmp_path):
+    """ffmpeg mixes channels, if no row of the file names one; another row that is done already still counts."""
+    soundfile.write(tmp_path / "a.wav", talk(4, channels=2) * [1, 0.3], RATE_HZ)
+    subprocess.run(["ffmpeg", "-v", "error", "-i", "a.wav", "call.m4a"], check=True, cwd=tmp_path)
+    sounds = [Sound(tmp_path / "call.m4a", 1, 0.0, 2.0), Sound(tmp_path / "call.m4a", None, 2.0, 4.0)]
+    cache, options = tmp_path / "cache.jsonl", {"feature_set": "egemaps_lld", "jobs": 1, "progress": False}
+    whole, _ = extract_files(sounds, cache=cache, **options)
+    first = cache.read_bytes().split(b"\n")[1]
+    cache.write_bytes(first + b"\n")  # of the first row alone
+    rest, _ = extract_files(sounds, cache=cache, **options)
+    assert [(rest[one].features == whole[one].features).all() for one in sounds] == [True, True]
+
+
+@needs_ffmpeg
 @pytest.mark.parametrize("name", ["late.mkv", "gap.webm"])
 def test_stretches_go_by_the_clock_of_the_file(tmp_path, name):
     """Sound that begins a second after the picture, or that pauses, as of a browser's recorder: silence fills it."""
@@ -123,13 +138,16 @@ def test_stretches_go_by_the_clock_of_the_file(tmp_path, name):
         command = [*say, "-i", "a.wav", "-af", "aselect='not(between(t,1,2))'", name]
     subprocess.run(command, check=True, cwd=tmp_path)
     shift_s = 1 if name == "late.mkv" else 0
-    with opened(tmp_path / "a.wav") as wav, opened(tmp_path / name) as other:
+    with opened(tmp_path / "a.wav") as wav, opened(tmp_path / name, by_clock=True) as other:
         assert abs(other.seconds - 4 - shift_s) < 0.15
         expected, found = wav.signal(2.5, 3.5)[0], other.signal(2.5 + shift_s, 3.5 + shift_s)[0]
         spectra = [np.abs(np.fft.rfft(one * np.hanning(RATE_HZ)))[:400] for one in (expected, found)]
         assert np.corrcoef(*spectra)[0, 1] > 0.9
         begin = 0.1 if shift_s else 1.2
-        assert not other.signal(begin, begin + 0.6)[0].any()
+        signal, note = other.signal(begin, begin + 0.6)
+        assert not signal.any() and "its sound begins late or pauses, 1.0 s in all: silence is put there" in note
+    with opened(tmp_path / name) as other:  # a clip of one utterance has no clock
+        assert abs(other.seconds - 4 + (name == "gap.webm")) < 0.15
 
 
 @pytest.mark.parametrize(

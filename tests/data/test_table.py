@@ -255,4 +255,8 @@ def test_silent_utterances_are_skipped_or_kept_only_where_training_is_known(tmp_
     with pytest.raises(InputError, match="2 utterances have no usable audio, the first is u2; to keep them"):
         prepare(read_table(table), out, replace(QUIET, overwrite=True, without_audio="keep"))
     prepare(read_table(table), out, Options(audio="none", overwrite=True))
+    kept = table.read_bytes()
+    with pytest.raises(InputError, match="would take the place of what it is made of"):
+        prepare(read_table(table), table, Options(audio="none", overwrite=True))
+    assert table.read_bytes() == kept
     assert read_corpus(out).session.tolist() == [7] * 5 and read_corpus(out).split is None

@@ -271,7 +271,10 @@ def subtitles(*cues):
     return "\n\n".join(f"{n}\n{clock(a, ',')} --> {clock(b, ',')}\n{text}" for n, (a, b, text) in enumerate(cues, 1))
 
 
-ONCE = "each line stands in several cues, as in live captions: it is read once"
+def said_in(path, *cues):
+    """[(speaker, words)] of cues of a second each."""
+    found, _ = read(path / "cues.srt", subtitles(*((n, n + 1, text) for n, text in enumerate(cues))))
+    return [one[2:] for one in found]
 
 
 def test_captions_that_repeat_lines_are_read_once(tmp_path):
@@ -282,41 +285,57 @@ def test_captions_that_repeat_lines_are_read_once(tmp_path):
         (7, 8, "we\nsing\nor not"),
     )  # fmt: skip
     found, notes = read(tmp_path / "rolled.srt", rolled)
-    lines = [
-        (0, 2.01, "hi and welcome"),
-        (2.01, 4.01, "to the show"),
-        (4.01, 6, "today"),
-        (6, 7, "we sing"),
+    assert [(one[0], one[1], one[3]) for one in found] == [
+        (0, 2.01, "hi and welcome"), (2.01, 4.01, "to the show"), (4.01, 6, "today"), (6, 7, "we sing"),
         (7, 8, "or not"),
-    ]
-    assert [(one[0], one[1], one[3]) for one in found] == lines and ONCE in notes
-    marked = subtitles(
-        *((n, n + 1, " ".join(f"<u>{w}</u>" if n == k else w for k, w in enumerate("abcd"))) for n in range(4))
-    )
-    found, notes = read(tmp_path / "marked.srt", marked)
-    assert [(one[0], one[1], one[3]) for one in found] == [(0, 4, "a b c d")] and ONCE in notes
-    # what is said twice is there twice: a line with times in it is new, and a few repeats are no live captions
+    ]  # fmt: skip
+    assert "7 lines repeat what was shown before, as in live captions: left out" in notes
+    marked = [(n, n + 1, "a b c d".replace(now, f"<u>{now}</u>")) for n, now in enumerate("abcd")]
+    found, _ = read(tmp_path / "marked.srt", subtitles(*marked))
+    assert [(one[0], one[1], one[3]) for one in found] == [(0, 4, "a b c d")]
     timed = (
         "WEBVTT\n\n00:00:00.000 --> 00:00:02.000\n \nno<00:00:00.500><c> no</c>\n\n"
         "00:00:02.000 --> 00:00:02.010\nno no\n \n\n00:00:02.010 --> 00:00:04.000\nno no\nno<00:00:02.500><c> no</c>\n"
     )
-    assert [one[3] for one in read(tmp_path / "timed.vtt", timed)[0]] == ["no no", "no no"]
-    plain = subtitles((0, 1, "No."), (1, 2, "No."), (2, 3, "Why?"), (3, 4, "No.\nNo."), (4, 5, "No.\nGo."))
-    found, notes = read(tmp_path / "plain.srt", plain)
-    assert [one[3] for one in found] == ["No.", "No.", "Why?", "No. No.", "No. Go."] and ONCE not in notes
+    assert [one[3] for one in read(tmp_path / "timed.vtt", timed)[0]] == [
+        "no no",
+        "no no",
+    ]  # times in a line: it is new
+
+
+def test_what_people_say_twice_is_there_twice(tmp_path):
+    """By one speaker or several, on and on, with pauses or without."""
+    for lines in (("Yes.",) * 5, ("Hello.", "- Yes?\n- Yes.", "- Yes.\n- No.", "- No.\n- Why?", "- Why?\n- So.", "Ok")):
+        count = sum(1 + line.count("\n") for line in lines)
+        assert len(said_in(tmp_path, *lines)) == count
+    far = [(6 * n, 6 * n + 1, f"line {n}\nline {n + 1}") for n in range(9)]
+    assert len(read(tmp_path / "far.srt", subtitles(*far))[0]) == 9
+    voices = "WEBVTT\n\n" + "\n\n".join(
+        f"00:00:0{n}.000 --> 00:00:0{n + 1}.000\n<v {who}>Are you {n}?\n<v Bob>Are you {n + 1}?"
+        for n, who in enumerate(["Ann", "Bob"] * 3)
+    )
+    assert [one[2] for one in read(tmp_path / "voices.vtt", voices)[0]] == ["Ann", "Bob", "Bob", "Bob"] * 3
 
 
 def test_several_speakers_in_a_cue_become_an_utterance_each(tmp_path):
-    cues = subtitles(
-        (0, 4, "Ann: Hey you\nBob: What"), (4, 5, "Ann: So\nit goes: on"), (5, 9, "- Go on!\n- No way."),
-        (9, 10, ">> Bob: Well\n(coughs)"), (10, 11, "Smile: it helps\nAnn: Bye"), (11, 12, "- Bob: Yes"),
-    )  # fmt: skip
-    assert [one[2:] for one in read(tmp_path / "talk.srt", cues)[0]] == [
+    assert said_in(
+        tmp_path, "Ann: Hey you\nBob: What", "Ann: So\nit goes: on", "- Go on!\n- No way.", ">> Bob: Well\n(coughs)",
+        "Ann: That is?\n- Bob: Yes", "- Bob: Alone", "ANN:\nHello\nthere", "ANN:\nBye", "-¿Qué?\n-nada",
+    ) == [
         ("Ann", "Hey you"), ("Bob", "What"), ("Ann", "So it goes: on"), ("Ann", "Go on!"), ("Ann", "No way."),
-        ("Bob", "Well [coughs]"), ("Smile", "it helps"), ("Ann", "Bye"), ("Bob", "Yes"),
+        ("Bob", "Well [coughs]"), ("Ann", "That is?"), ("Bob", "Yes"), ("Bob", "Alone"), ("ANN", "Hello there"),
+        ("ANN", "Bye"), ("ANN", "¿Qué?"), ("ANN", "nada"),
     ]  # fmt: skip
-    found, _ = read(tmp_path / "share.srt", subtitles((0, 4, "Ann: abc\nBob: d"), (4, 5, "Ann: e\nBob: f")))
+    found, _ = read(tmp_path / "share.srt", subtitles((0, 4, "Ann: abc\nAnn: d"), (4, 5, "Bob: e\nAnn: f")))
     assert [one[:2] for one in found] == [(0, 3), (3, 4), (4, 4.5), (4.5, 5)]  # by the length of their words
+    assert (
+        said_in(tmp_path, *("Ann: x\nBob: y",) * 3) == [("Ann", "x"), ("Bob", "y")] * 3
+    )  # begins no cue, but comes back
+    whole = (
+        "he came\n– as ever – too late.", "I was thinking\n- well, you know -", "minus\n- 5", "to buy:\n- Milk\n- Eggs",
+        "we met him\n(on Tuesday, not Monday)", "mother-\n-in-law", "well -", "- so",
+    )  # fmt: skip
+    assert said_in(tmp_path, *whole) == [("Speaker", line.replace("\n", " ")) for line in whole]  # dashes in sentences
 
 
 def test_names_of_any_form_that_come_back_are_speakers(tmp_path):
@@ -328,54 +347,64 @@ def test_names_of_any_form_that_come_back_are_speakers(tmp_path):
         "J. Doe (ACME, Inc.)",
         "john's phone (2)",
     )
-    cues = [(n, n + 1, f"{name}: hi") for n, name in enumerate(names * 2)]
-    assert [one[2:] for one in read(tmp_path / "names.srt", subtitles(*cues))[0]] == [
-        (name, "hi") for name in names * 2
-    ]
-    # names in the texts of those that a column, or a voice, leaves without
+    assert said_in(tmp_path, *(f"{name}: hi" for name in names * 2)) == [(name, "hi") for name in names * 2]
+    # but not what comes back among other lines
+    talk = ["Ann: t", "more", "Bob: u"] * 4 + ["and then my boss said: go home", "I told him\nListen: stop"] * 2
+    assert {speaker for speaker, _ in said_in(tmp_path, *talk)} == {"Ann", "Bob"}
+    talk = ["so it is", "the question is: why", "I have one thing\nRemember: never", "at 5: go"] * 2
+    assert {speaker for speaker, _ in said_in(tmp_path, *talk)} == {"Speaker"}
+    # names in the texts of those that a column leaves without one: any, or those of the column
     table = "start,end,speaker,text\n0,1,,Ann: Hi\n1,2,,Bob: yo\n"
     assert [one[2:] for one in read(tmp_path / "empty.csv", table)[0]] == [("Ann", "Hi"), ("Bob", "yo")]
-    table = "start,end,speaker,text\n0,1,Ann,Hi\n1,2,,Note: this\n2,3,,Ann: yo\n3,4,Bob,Ann: no\n"
+    table = "start,end,speaker,text\n0,1,Ann,Hi\n1,2,,Note: this\n2,3,,Note: that\n3,4,Bob,Ann: no\n4,5,,Ann: yo\n"
     assert [one[2:] for one in read(tmp_path / "some.csv", table)[0]] == [
-        ("Ann", "Hi"), ("Ann", "Note: this"), ("Ann", "yo"), ("Bob", "Ann: no"),
+        ("Ann", "Hi"), ("Ann", "Note: this"), ("Ann", "Note: that"), ("Bob", "Ann: no"), ("Ann", "yo"),
     ]  # fmt: skip
+
+
+def tiers(path, **intervals):
+    """What is read of a TextGrid with these tiers, by time: [(start s, speaker, words)], notes."""
+    grid = TextGrid(xmax=9)
+    for name, ones in intervals.items():
+        tier = grid.add_tier(name)
+        for one in ones:
+            tier.add_interval(*one)
+    grid.to_file(path / "tiers.TextGrid")
+    utterances, notes = read_transcript(path / "tiers.TextGrid")
+    return [(one.start_s, one.speaker, one.transcript) for one in utterances], list(notes)
 
 
 def test_a_speakers_words_are_not_read_beside_the_sentences(tmp_path):
-    grid = TextGrid(xmax=9)
-    for name, intervals in (("Ann - utterances", ((0, 2, "so what"),)), ("Ann - words", ((0, 1, "so"), (1, 2, "what"))),
-                            ("Bob/word", ((3, 4, "yes"),)), ("words", ((0, 1, "so"),))):  # fmt: skip
-        tier = grid.add_tier(name)
-        for interval in intervals:
-            tier.add_interval(*interval)
-    grid.to_file(tmp_path / "both.TextGrid")
-    utterances, notes = read_transcript(tmp_path / "both.TextGrid")
-    found = [(one.start_s, one.end_s, one.speaker, one.transcript) for one in utterances]
-    assert found == [(0, 2, "Ann", "so what"), (3, 4, "Bob", "yes")]
-    assert list(notes) == [
-        f"tier {name!r} holds the words of another tier, and is left out" for name in ("Ann - words", "words")
-    ]
+    words = ((0, 1, "so"), (1, 2, "what"))
+    for name, speaker in (("Ann - utterances", "Ann"), ("Ann", "Ann"), ("sentence", "sentence"), ("Ann/IPUs", "Ann")):
+        found, notes = tiers(
+            tmp_path, **{name: ((0, 2, "So, what?"),), "Ann - words": words, "Ann - phones": words[:1]}
+        )
+        assert found == [(0, speaker, "So, what?")]
+        assert "tier 'Ann - words' holds the words of another tier, and is left out" in notes
+    # other tiers do not have them, not then, or not in words
+    for name, other in (("emotion", (0, 2, "angry")), ("Ann", (5, 6, "so what")), ("Bob", (5, 6, "so"))):
+        found, notes = tiers(tmp_path, **{name: (other,), "words": words})
+        assert sorted(found) == sorted([(0, found[0][1], "so what"), (other[0], name, other[2])]) and not any(
+            "another tier" in note for note in notes
+        )
 
 
 def test_what_is_not_read_is_said(tmp_path):
-    """Columns of other names, milliseconds, lines without a colon, an offset."""
-    found, notes = read(tmp_path / "de.csv", "Start;Ende;Sprecher;Text\n0,5;1,5;Ann;Hi\n2;4;Bob;Yo\n")
+    """Columns of other names, lines without a colon, an offset; what is not needed harms nothing."""
+    found, notes = read(tmp_path / "de.csv", "Start;Ende;Sprecher;Text;wav\n0,5;1,5;Ann;Hi;a\n2;4;Bob;Yo;a\n")
     assert "columns that are not read: Ende, Sprecher" in notes and found[0][:2] == (0.5, 2)
     assert read(tmp_path / "long.csv", "start,duration,text\n1.5,2,Hi\n")[0][0][:2] == (1.5, 3.5)
-    found, notes = read(tmp_path / "ms.csv", 'start,end,text\n0,4000," I am"\n4000,7600," so"\n')
-    assert [one[:2] for one in found] == [(0, 4), (4, 7.6)]
-    assert "times are whole numbers, too large for seconds: taken for milliseconds" in notes
-    assert read(tmp_path / "s.csv", "start,end,text\n0,40,a\n40,300,b\n")[0][1][:2] == (40, 300)
-    found, _ = read(tmp_path / "ms.json", '[{"start": 250, "end": 6500, "text": "Hi", "speaker": "A"}]')
-    assert found == [(0.25, 6.5, "A", "Hi")]
-    chat = "*INV-1:\thow are you ? \x150_1\x15\n*INV:what ? \x151_2\x15\n*INV lost\n*CHI:\t0 [=! cries] . \x152_3\x15\n"
+    assert read(tmp_path / "both.csv", "start,end,duration,text\n1.5,2,n/a,Hi\n")[0][0][:2] == (1.5, 2)
     found, notes = read(
-        tmp_path / "lines.cha", chat + "*CHI:\ta::h we::ll °yes° ∙hh &{l=laughs no &}l=laughs . \x153_4\x15\n"
+        tmp_path / "lines.cha",
+        "*INV-1:\thow are you ? \x150_1\x15\n*INV:what ? \x151_2\x15\n*INV lost\n*CHI:\t0 [=! cries] . \x152_3\x15\n"
+        "*CHI:\ta::h we::ll °yes° ∙hh &{l=laughs no &}l=laughs 007 at 20° 0is . \x153_4\x15\n",
     )
     assert [one[2:] for one in found] == [
-        ("INV-1", "how are you?"), ("INV", "what?"), ("CHI", ""), ("CHI", "ah well yes no."),
+        ("INV-1", "how are you?"), ("INV", "what?"), ("CHI", ""), ("CHI", "ah well yes no 007 at 20°."),
     ]  # fmt: skip
-    assert "1 lines begin with * and name no speaker with a colon: left out" in notes
+    assert "1 of the lines begin with * and name no speaker with a colon: left out" in notes
     as_eaf(tmp_path / "offset.eaf")
     elan = Eaf(tmp_path / "offset.eaf")
     elan.add_linked_file("talk.wav", mimetype="audio/x-wav", time_origin=5000)

@@ -1,5 +1,6 @@
 """predict.py: answers equal the checkpoint's on the same words and sound, files agree, faults cost what they must."""
 
+import contextlib
 import csv
 import dataclasses
 import json
@@ -8,9 +9,11 @@ import re
 import shutil
 import signal
 import sys
+import time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -375,11 +378,11 @@ def test_a_dialog_of_a_corpus_with_its_votes(checkpoint, tmp_path):
     *_, shares = recogniser.predict_corpus(task.corpus, np.arange(rows.start, rows.stop)).values()
     np.testing.assert_allclose([row[5] for row in data["utterances"]], shares, atol=1e-4)
     np.testing.assert_allclose([row[7] for row in data["utterances"]], task.shares[rows], atol=1e-4)
-    ids = np.array([{"d0": "/a/../b", "d1": "2024/c"}.get(one, one) for one in task.corpus.dialog_id], object)
+    ids = np.array([{"d0": "/a/../b", "d1": "2024/ü (1)"}.get(one, one) for one in task.corpus.dialog_id], object)
     renamed = Task.of(dataclasses.replace(task.corpus, dialog_id=ids), recogniser.run.settings)
     for dialog, name in (
         ("/a/../b", "%2Fa%2F..%2Fb.html"),
-        ("2024/c", "2024%2Fc.html"),
+        ("2024/ü (1)", "2024%2Fü (1).html"),
     ):  # in the folder, whatever it is
         assert str(tmp_path / name) in write_dialog(checkpoint, recogniser, renamed, dialog, tmp_path)
         assert (tmp_path / name).is_file()
@@ -505,9 +508,45 @@ def test_an_empty_name_is_no_folder(command, capsys):
     assert command("")[0] == 2
 
 
-def test_songs_and_sounds_are_no_words():
-    said = ("♪ I love you", "and you love me ♪", "(LAUGHS) Really?", "(coughs)", "Well (I think) so")
-    assert [conversation._SOUNDS.sub("", one).strip() for one in said] == ["", "", "Really?", "", "Well (I think) so"]
+@pytest.mark.parametrize("seconds, milliseconds", [(20, True), (4000, False), (None, False)])
+def test_whole_numbers_that_fit_the_recording_as_milliseconds_are_those(seconds, milliseconds):
+    """And nothing else is: not what fits as seconds, not without a recording; then a note asks."""
+    recording, notes = seconds and mock.Mock(seconds=seconds), {}
+    given = [Utterance(str(n), "talk", "A", 4000.0 * n, 4000.0 * n + 3500, "so") for n in range(4)]
+    found = conversation._in_seconds(given, recording, notes)
+    scale = 1000 if milliseconds else 1
+    assert [(one.start_s, one.end_s) for one in found] == [(one.start_s / scale, one.end_s / scale) for one in given]
+    assert list(notes) == [
+        "times are whole numbers that fit the recording as milliseconds: taken for those"
+        if milliseconds
+        else "half of the utterances last 3500 s or longer; are these seconds?"
+    ]
+    given[0] = dataclasses.replace(given[0], end_s=0.5)
+    assert conversation._in_seconds(given, recording, {}) == given
+
+
+def test_workers_end_with_a_parent_that_is_killed():
+    """They would wait for work for ever, with all that they have loaded."""
+    fork, (receiver, sender) = get_context("fork"), get_context("fork").Pipe(False)
+
+    def work():
+        archive._begin(1)
+        sender.send(os.getpid())
+        time.sleep(600)
+
+    def begin():
+        fork.Process(target=work).start()
+        time.sleep(600)
+
+    parent = fork.Process(target=begin)
+    parent.start()
+    worker = receiver.recv()
+    parent.kill()
+    until = time.monotonic() + 60
+    with contextlib.suppress(FileNotFoundError):
+        while Path(f"/proc/{worker}/stat").read_text().split()[2] != "Z":
+            assert time.monotonic() < until
+            time.sleep(0.05)
 
 
 def test_a_summary_counts_what_was_answered():
