@@ -15,7 +15,7 @@ _NAMED = re.compile(
 )
 _LABELLED = re.compile(r"\s*(?P<name>[^\W\d_][\w'’-]{0,30}|\+?\d[\d *()-]{5,20})\s*[:：]\s+(?=\S)")  # "agent: ..."
 _ANY = re.compile(r"\s*(?P<name>[^\W_][^:：.?!\n]{0,40})[:：]\s+(?=\S)")  # "jane doe: ..."
-_INSIDE = 3  # times that a name comes back which never begins an utterance
+_OFTEN = 3  # times that a name of any form, or within utterances alone, comes back
 
 
 def speakers_in(starts, inside=(), known=()):
@@ -23,7 +23,8 @@ def speakers_in(starts, inside=(), known=()):
 
     A name with a colon is taken for one where half of the texts begin so, or where it comes back. A word in small
     letters, or the number of a telephone, is one where it comes back and another one does too, or where all texts begin
-    so; and half of the texts must. Any words before a colon are names where all texts begin so and all names come back.
+    so; and half of the texts must. Any words before a colon are names where all texts begin so and each name is there
+    three times.
 
     Args:
         starts: texts of utterances, as they begin.
@@ -45,7 +46,7 @@ def speakers_in(starts, inside=(), known=()):
     patterns = (_TAGGED, _NAMED, _LABELLED)
     if known:
         speakers = set(known)
-    elif untagged and len(every) == len(untagged) and min(Counter(every).values()) > 1:
+    elif untagged and len(every) == len(untagged) and min(Counter(every).values()) >= _OFTEN:
         speakers, patterns = set(every), (*patterns, _ANY)
     else:
         back = {name for name, count in Counter(labels).items() if count > 1}
@@ -54,7 +55,7 @@ def speakers_in(starts, inside=(), known=()):
         speakers = {name for name in names if often or name in back} | (back if lower else set())
     if speakers and not known:
         lines = Counter(found["name"] for text in inside if (found := _NAMED.match(text)))
-        speakers |= {name for name, count in lines.items() if count >= _INSIDE}
+        speakers |= {name for name, count in lines.items() if count >= _OFTEN}
 
     def part(text):
         found = _first(text, patterns)

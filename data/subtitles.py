@@ -18,6 +18,7 @@ _MARKUP = re.compile(rf"</?[A-Za-z][^<>]*>|{_TIME_TAG.pattern}|\{{\\[^}}]*\}}")
 _TURN = re.compile(r">>+\s*|[-–—]\s*(?=\S)")  # what a line may begin with where another voice speaks
 _ENDED = re.compile(r"[.?!…][\"'”’»)\]]*$")
 _SOUND = re.compile(r"[(（](\w+(?: \w+)?)[)）]")  # alone in a line
+_BRACKETS = re.compile(r"\[[^\]]*\]")
 _DASH = re.compile(r"[-–—]")
 _TOUCHING_S = 0.1  # between the cues of live captions
 
@@ -126,18 +127,21 @@ def _joined(lines):
 def _turns(lines, part):
     """[(name or None, words)] of lines without voices.
 
-    A turn begins with a name, with >>, or with a dash that cannot stand within a sentence: the line before ends one,
-    or it is the first line and another turn begins with a dash.
+    A turn begins with a name, with >>, or with a dash that does not stand within a sentence: the line before ends one,
+    or the first line begins with a dash, too.
     """
-    marks, ends = [_TURN.match(line) for line in lines], [True, *map(_ENDED.search, lines)]
-    marks = [mark if mark and (mark[0][0] == ">" or end) else None for mark, end in zip(marks, ends, strict=False)]
-    if marks[0] and marks[0][0][0] != ">" and not any(marks[1:]):
-        marks[0] = None  # its dash is shown
+    marks = [_TURN.match(line) for line in lines]
+    for number, mark in enumerate(marks):
+        if mark and mark[0][0] != ">":
+            alone = not any(marks[1:]) if number == 0 else not (marks[0] or _ENDED.search(lines[number - 1]))
+            marks[number] = None if alone else mark
     turns = []
     for number, (line, mark) in enumerate(zip(lines, marks, strict=True)):
         turn = mark or (number == 0 and _TURN.match(line))
         name, words = part(line[turn.end() :] if turn else line)
-        if name or mark or not turns:
+        if name and turns and not turns[-1][0] and all(map(_BRACKETS.fullmatch, turns[-1][1])):
+            turns[-1] = (name, [*turns[-1][1], words])  # "[door slams]", then "Ann: Hi"
+        elif name or mark or not turns:
             turns.append((name, [_sound_marked(words if name or mark else line)]))
         else:
             turns[-1][1].append(_sound_marked(line))

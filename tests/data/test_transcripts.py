@@ -321,10 +321,12 @@ def test_several_speakers_in_a_cue_become_an_utterance_each(tmp_path):
     assert said_in(
         tmp_path, "Ann: Hey you\nBob: What", "Ann: So\nit goes: on", "- Go on!\n- No way.", ">> Bob: Well\n(coughs)",
         "Ann: That is?\n- Bob: Yes", "- Bob: Alone", "ANN:\nHello\nthere", "ANN:\nBye", "-¿Qué?\n-nada",
+        "- so what\n- nothing", "[door slams]\nAnn: Oh",
     ) == [
         ("Ann", "Hey you"), ("Bob", "What"), ("Ann", "So it goes: on"), ("Ann", "Go on!"), ("Ann", "No way."),
         ("Bob", "Well [coughs]"), ("Ann", "That is?"), ("Bob", "Yes"), ("Bob", "Alone"), ("ANN", "Hello there"),
-        ("ANN", "Bye"), ("ANN", "¿Qué?"), ("ANN", "nada"),
+        ("ANN", "Bye"), ("ANN", "¿Qué?"), ("ANN", "nada"), ("ANN", "so what"), ("ANN", "nothing"),
+        ("Ann", "[door slams] Oh"),
     ]  # fmt: skip
     found, _ = read(tmp_path / "share.srt", subtitles((0, 4, "Ann: abc\nAnn: d"), (4, 5, "Bob: e\nAnn: f")))
     assert [one[:2] for one in found] == [(0, 3), (3, 4), (4, 4.5), (4.5, 5)]  # by the length of their words
@@ -347,7 +349,9 @@ def test_names_of_any_form_that_come_back_are_speakers(tmp_path):
         "J. Doe (ACME, Inc.)",
         "john's phone (2)",
     )
-    assert said_in(tmp_path, *(f"{name}: hi" for name in names * 2)) == [(name, "hi") for name in names * 2]
+    assert said_in(tmp_path, *(f"{name}: hi" for name in names * 3)) == [(name, "hi") for name in names * 3]
+    talk = ["Ann: t", "Bob: u"] * 4 + ["and he said: no"] * 2  # twice is no proof
+    assert {speaker for speaker, _ in said_in(tmp_path, *talk)} == {"Ann", "Bob"}
     # but not what comes back among other lines
     talk = ["Ann: t", "more", "Bob: u"] * 4 + ["and then my boss said: go home", "I told him\nListen: stop"] * 2
     assert {speaker for speaker, _ in said_in(tmp_path, *talk)} == {"Ann", "Bob"}
@@ -398,11 +402,12 @@ def test_what_is_not_read_is_said(tmp_path):
     assert read(tmp_path / "both.csv", "start,end,duration,text\n1.5,2,n/a,Hi\n")[0][0][:2] == (1.5, 2)
     found, notes = read(
         tmp_path / "lines.cha",
-        "*INV-1:\thow are you ? \x150_1\x15\n*INV:what ? \x151_2\x15\n*INV lost\n*CHI:\t0 [=! cries] . \x152_3\x15\n"
+        "*INV-1:\thow are you ? \x150_1\x15\n*INV:what ? \x151_2\x15\n*INV lost\n*CHI:\t0 [=! cries] &=sobs . "
+        "\x152_3\x15\n"
         "*CHI:\ta::h we::ll °yes° ∙hh &{l=laughs no &}l=laughs 007 at 20° 0is . \x153_4\x15\n",
     )
     assert [one[2:] for one in found] == [
-        ("INV-1", "how are you?"), ("INV", "what?"), ("CHI", ""), ("CHI", "ah well yes no 007 at 20°."),
+        ("INV-1", "how are you?"), ("INV", "what?"), ("CHI", "[sobs]."), ("CHI", "ah well yes no 007 at 20°."),
     ]  # fmt: skip
     assert "1 of the lines begin with * and name no speaker with a colon: left out" in notes
     as_eaf(tmp_path / "offset.eaf")
