@@ -114,8 +114,8 @@ def interrupts_held():
         with handled(lambda number, frame: came.append(number), signal.SIGINT, signal.SIGTERM):
             yield
     finally:
-        if came:
-            signal.raise_signal(came[0])
+        for number in dict.fromkeys(came):  # one of them may be ignored
+            signal.raise_signal(number)
 
 
 def _keys(path, sounds, settings, apart):

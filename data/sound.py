@@ -319,9 +319,11 @@ def _decode(path, wav, channels_apart, by_clock):
 
 
 def _missing_s(path):
-    """Seconds of the first audio stream's time, from the file's beginning to the stream's end, that no packet holds."""
+    """Seconds of the first audio stream's time, from the file's beginning, that no packet holds; 0 without ffprobe."""
     command = ["ffprobe", "-v", "error", "-protocol_whitelist", "file", "-select_streams", "a:0", "-of", "csv=p=0"]
     command += ["-show_entries", "packet=pts_time,duration_time:format=start_time", f"file:{path}"]
+    if not shutil.which("ffprobe"):
+        return 0.0
     done = subprocess.run(command, capture_output=True, start_new_session=True)
     rows = [re.findall(r"-?\d+\.\d+", line) for line in done.stdout.decode("ascii", "replace").splitlines()]
     packets = [(float(row[0]), float(row[1])) for row in rows if len(row) > 1]

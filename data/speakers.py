@@ -11,10 +11,13 @@ _TAGGED = re.compile(
 _PARTICLES = r"(?:(?:da|de|del|della|den|der|di|dos|du|el|la|le|van|von|bin|ibn|al|y) ){0,2}"
 _NAMED = re.compile(
     rf"\s*(?P<name>[^\W\d_a-z][\w.'’-]{{0,30}}(?:,? {_PARTICLES}[^\W_a-z][\w.'’-]{{0,30}}){{0,4}}"
-    r"(?: ?\([^()/\n]{1,30}\))?)(?: ?\([^()\n]{1,30}\))?\s*[:：]\s+(?=\S)"
+    r"(?: ?\([^()/\n]{1,30}\))?)(?: ?\([^()\n]{1,30}\))?\s*(?::\s+|：\s*)(?=\S)"
 )
-_LABELLED = re.compile(r"\s*(?P<name>[^\W\d_][\w'’-]{0,30}|\+?\d[\d *()-]{5,20})\s*[:：]\s+(?=\S)")  # "agent: ..."
-_ANY = re.compile(r"\s*(?P<name>[^\W_][^:：.?!\n]{0,40})[:：]\s+(?=\S)")  # "jane doe: ..."
+# "agent: ...", "+49 151 1234: ..."
+_LABELLED = re.compile(
+    r"\s*(?P<name>[^\W\d_][\w'’-]{0,30}|\+?\d[\d *()-]{5,20})\s*(?::\s+|：\s*)(?=\S)"
+)  # "agent: ..."
+_ANY = re.compile(r"\s*(?P<name>[^\W_][^:：.?!\n]{0,40})(?::\s+|：\s*)(?=\S)")  # "jane doe: ..."
 _OFTEN = 3  # times that a name of any form, or within utterances alone, comes back
 
 

@@ -14,6 +14,7 @@ from storage.files import InputError
 
 _VOICE = re.compile(r"<v(?:\.[^\s>]*)?\s+([^>]*)>")
 _TIME_TAG = re.compile(r"<(?:\d+:)?\d\d:\d\d\.\d{3}>")
+_LINE_END = re.compile(r"\n|<br\s*/?>")
 _MARKUP = re.compile(rf"</?[A-Za-z][^<>]*>|{_TIME_TAG.pattern}|\{{\\[^}}]*\}}")
 _TURN = re.compile(r">>+\s*|[-–—]\s*(?=\S)")  # what a line may begin with where another voice speaks
 _ENDED = re.compile(r"[.?!…][\"'”’»)\]]*$")
@@ -74,7 +75,7 @@ def _said_once(captions, notes):
     shown, shown_raw, shown_until_s = [], "", -1
     for caption in captions:
         start_s, end_s = (reading.seconds(one, thousandths=True) for one in (caption.start, caption.end))
-        lines = [line for line in caption.raw_text.split("\n") if _plain(line)]
+        lines = [line for line in _LINE_END.split(caption.raw_text) if _plain(line)]
         plain, old = [_plain(line) for line in lines], 0
         for size in range(1, min(len(shown), len(plain)) + 1):
             if shown[-size:] == plain[:size] and not any(map(_TIME_TAG.search, lines[:size])):

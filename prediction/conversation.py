@@ -31,6 +31,7 @@ from storage.files import InputError, made_folder, named, read_json, sha256
 SUFFIXES = (".html", ".csv", output.SUBTITLES, ".json")  # of what is written, the last one last
 _OVERLAP_S = 0.1  # shorter ones come of rounded times
 _LOUDEST = "no speakers are named: each utterance is given to the channel that is loudest at its time"
+_BARE_NUMBERS = (".csv", ".tsv", ".json")  # transcripts whose times may have another unit than they seem
 _FAR_LONGER = 20  # times that milliseconds, read as seconds, are longer than the recording
 _LONG_S = 300  # as the median utterance
 _ROUNDED_S = 0.25  # that an end may lie behind the recording's
@@ -188,7 +189,8 @@ def predict(job, options, recording):
         raise InputError(f"{options.checkpoint}: this checkpoint cannot answer from words alone; give it the recording")
     inputs = job.inputs(options)  # before they are read: what changes from now on is seen the next time
     utterances, notes = read_transcript(job.transcript)
-    utterances = _in_seconds(utterances, recording, notes)
+    if job.transcript.suffix.lower() in _BARE_NUMBERS:
+        utterances = _in_seconds(utterances, recording, notes)
     if job.others:
         others = ", ".join(shown(one.name) for one in job.others)
         notes[f"other transcripts are there and not read: {others}"] = []

@@ -357,6 +357,9 @@ def test_names_of_any_form_that_come_back_are_speakers(tmp_path):
     assert {speaker for speaker, _ in said_in(tmp_path, *talk)} == {"Ann", "Bob"}
     talk = ["so it is", "the question is: why", "I have one thing\nRemember: never", "at 5: go"] * 2
     assert {speaker for speaker, _ in said_in(tmp_path, *talk)} == {"Speaker"}
+    assert said_in(tmp_path, "张三：你好", "李四：你好", "张三：<i>再见</i><br>好") == [
+        ("张三", "你好"), ("李四", "你好"), ("张三", "再见 好"),
+    ]  # fmt: skip
     # names in the texts of those that a column leaves without one: any, or those of the column
     table = "start,end,speaker,text\n0,1,,Ann: Hi\n1,2,,Bob: yo\n"
     assert [one[2:] for one in read(tmp_path / "empty.csv", table)[0]] == [("Ann", "Hi"), ("Bob", "yo")]
