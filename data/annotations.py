@@ -119,10 +119,7 @@ _CHAT_MARKS = (  # CHAT manual, chapters 8 to 10, in this order
     (re.compile(r"&=(\w+)\S*"), r"[\1]"),  # a sound: kept as a mark
     (re.compile(r"\[(?!\w+\])[^\]]*\]"), " "),  # what a transcriber says of the words
     (re.compile(r"\((?:\.+|\d[\d.:]*)\)"), " "),  # pauses
-    (
-        re.compile(r"(?<!\S)(?:&[+~]\S*|&[{}]\S*|0[^\W\d]\S*|xxx|yyy|www)(?!\S)"),
-        " ",
-    ),  # fragments, not said, not heard
+    (re.compile(r"(?<!\S)(?:&[+~{}]\S*|0[^\W\d]\S*|xxx|yyy|www)(?!\S)"), " "),  # fragments, not said, not heard
     (re.compile(r"^\s*0(?=(?:\s*\[\w+\])*\s*[.?!]?\s*$)"), ""),  # nothing is said
     (re.compile(r"(?<!\S)\+[^\s\w]*"), " "),  # how a line begins or ends
     (re.compile(r"∙\w*|&-|(?<!\d)°|[<>‹›‡„()^↑↓⌈⌉⌊⌋∆∇▁▔☺♋∬⁎§∾↻≈≋]"), ""),  # breath, how it is said

@@ -19,8 +19,8 @@ _MARKUP = re.compile(rf"</?[A-Za-z][^<>]*>|{_TIME_TAG.pattern}|\{{\\[^}}]*\}}")
 _TURN = re.compile(r">>+\s*|[-–—]\s*(?=\S)")  # what a line may begin with where another voice speaks
 _ENDED = re.compile(r"[.?!…][\"'”’»)\]]*$")
 _SOUND = re.compile(r"[(（](\w+(?: \w+)?)[)）]")  # alone in a line
+_DASHES = ("-", "–", "—")
 _BRACKETS = re.compile(r"\[[^\]]*\]")
-_DASH = re.compile(r"[-–—]")
 _TOUCHING_S = 0.1  # between the cues of live captions
 
 
@@ -80,7 +80,7 @@ def _said_once(captions, notes):
         for size in range(1, min(len(shown), len(plain)) + 1):
             if shown[-size:] == plain[:size] and not any(map(_TIME_TAG.search, lines[:size])):
                 old = size
-        if start_s > shown_until_s + _TOUCHING_S or any(map(_DASH.match, plain[:old])):
+        if start_s > shown_until_s + _TOUCHING_S or any(line.startswith(_DASHES) for line in plain[:old]):
             old = 0
         rolled += 0 < old < len(lines)
         marked += bool(old) and plain == shown and caption.raw_text != shown_raw
@@ -133,7 +133,7 @@ def _turns(lines, part):
     """
     marks = [_TURN.match(line) for line in lines]
     for number, mark in enumerate(marks):
-        if mark and mark[0][0] != ">":
+        if mark and mark[0].startswith(_DASHES):
             alone = not any(marks[1:]) if number == 0 else not (marks[0] or _ENDED.search(lines[number - 1]))
             marks[number] = None if alone else mark
     turns = []

@@ -96,9 +96,8 @@ _COLUMNS = {
     "utterance": ("utterance", "id"),
     "dialog": ("dialog",),
 }
-_OF_CORPORA = re.compile(
-    r"wav|channel|session|split|(?:vote|self):.*", re.IGNORECASE
-)  # columns of `data.prepare table`
+# Columns of `data.prepare table` that a conversation does not need.
+_OF_CORPORA = re.compile(r"wav|channel|session|split|(?:vote|self):.*", re.IGNORECASE)
 
 
 def _table(path, notes):

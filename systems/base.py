@@ -281,7 +281,7 @@ class Recogniser:
         """`Utterances` of the arguments of `predict_dialog`."""
         given = {"transcripts": transcripts, "audio_features": audio_features}
         given |= {"speakers": speakers, "start_s": start_s, "end_s": end_s}
-        if transcripts is None or not _is_list(transcripts):
+        if not _is_list(transcripts):
             raise ValueError(f"transcripts must be a list of texts, one per utterance. Received: {transcripts!r:.200}")
         num = len(transcripts)
         for name in self.needs:
