@@ -66,7 +66,8 @@ def read_textgrid(path, notes):
         if words and any(_holds(spoken, words) for _, spoken in whole):
             notes[f"tier {name!r:.60} holds the words of another tier, and is left out"] = []
         elif words:
-            pieces += cut([Piece(*one[:2], speaker, one[2]) for one in words])
+            # Beside other tiers, which are speakers, words of nobody would pass for those of the tier before.
+            pieces += cut([Piece(*one[:2], speaker or (name if whole else None), one[2]) for one in words])
     return pieces
 
 
@@ -82,12 +83,15 @@ def _holds(sentences, words):
     return found > _MOST * len(words)
 
 
+_UTF16 = re.compile(rb"""\s+encoding=["']utf-?16[^"']*["']""", re.IGNORECASE)
+
+
 def read_eaf(path, notes):
     """ELAN: a tier with times of its own is a speaker, or its participant; tiers that refer to others are left out."""
     with tempfile.TemporaryDirectory(prefix="eaf_") as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of versions
         copy = Path(folder) / "transcript.eaf"
-        copy.write_bytes(reading.read_bytes(path))
+        copy.write_bytes(_UTF16.sub(b"", reading.read_bytes(path), count=1))  # which gives UTF-8
         try:
             elan = Eaf(copy)
             tiers = {name: elan.get_annotation_data_for_tier(name) for name in elan.get_tier_names()}

@@ -31,7 +31,6 @@ _LOWEST_RATE_HZ, _HIGHEST_RATE_HZ = 4_000, 384_000
 _FULL_SCALE = np.float32(32767 / 32768)
 # Bytes of a sample, where a file's length tells how many there are.
 _UNCOMPRESSED = {"PCM_U8": 1, "PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4, "DOUBLE": 8, "ULAW": 1, "ALAW": 1}
-_KNOWN_NAMES = (".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aif", ".aiff", ".au", ".caf", ".w64", ".rf64")
 # How the files begin that soundfile reads; the last one is MP3 without tags.
 _KNOWN = re.compile(
     rb"RIFF....WAVE|RIFX....WAVE|RF64....WAVE|riff|fLaC|OggS|FORM....AIF|\.snd|caff|ID3|\xff[\xe2-\xef\xf2-\xf7\xfa-\xff]",
@@ -127,6 +126,20 @@ def opened(path, channels_apart=False, by_clock=False):
                 raise InputError(f"{path}: cannot be decoded to {folder} ({error}); is the disk full?") from error
             file = stack.enter_context(soundfile.SoundFile(wav))
         yield Recording(path, file, notes, is_mp3)
+
+
+def needs_ffmpeg(path):
+    """Whether a file is none that soundfile reads, whatever its name; false for one that cannot be opened at all."""
+    try:
+        with open(path, "rb") as file:
+            if not _KNOWN.match(file.read(512)):
+                return True
+        with soundfile.SoundFile(os.fsencode(path)):
+            return False
+    except soundfile.SoundFileError:
+        return True
+    except OSError:
+        return False
 
 
 def _block(path, file):
@@ -277,11 +290,6 @@ def _resample(signal, rate_hz):
     """(T,) signal brought to 16 kHz through a polyphase low-pass."""
     common = math.gcd(rate_hz, SAMPLE_RATE_HZ)
     return resample_poly(signal.astype("float64"), SAMPLE_RATE_HZ // common, rate_hz // common)
-
-
-def needs_ffmpeg(path):
-    """Whether a file is none that soundfile reads, by its name."""
-    return Path(path).suffix.lower() not in _KNOWN_NAMES
 
 
 def _decode(path, wav, channels_apart, by_clock):

@@ -33,7 +33,7 @@ def read_subtitles(path, notes):
         raise InputError(f"{path}: not {path.suffix[1:].upper()} subtitles; is it another kind of file?") from error
     lost = sum("-->" in line for line in text.splitlines()) - len(captions)
     if lost > 0:
-        notes[f"{lost} cues are empty, or have times that cannot be read, and are left out"] = []
+        notes[f"cues that are empty, or have times that cannot be read, are left out: {lost}"] = []
     cues = []  # (start s, end s, voices)
     for start_s, end_s, lines in _said_once(captions, notes):
         cues.append((start_s, end_s, _voices(lines)))

@@ -16,10 +16,10 @@ from data.subtitles import read_subtitles
 from data.utterance import Utterance
 from storage.files import InputError
 
-SUFFIXES = (".vtt", ".srt", ".json", ".textgrid", ".eaf", ".cha", ".csv", ".tsv")
 ONE_SPEAKER = "Speaker"  # where the transcript names nobody
 NO_END = "no end is given: taken to last until the next one starts"
 NO_SPEAKERS = "no speakers are named: all of it is taken for one speaker"
+_EARLY_S = 0.5  # that a start may lie before the recording
 
 
 def read_transcript(path):
@@ -61,10 +61,13 @@ def _utterances(path, pieces, notes):
         notes["no speaker is named: taken for the one before"] = unnamed
     speaker = next(filter(None, speakers), ONE_SPEAKER)
     ends = [*(piece.start_s for piece in pieces[1:]), pieces[-1].start_s]
-    endless, backwards, utterances = [], [], []
+    early, endless, backwards, utterances = [], [], [], []
     for one, piece, named, following_s in zip(ids, pieces, speakers, ends, strict=True):
         speaker = named or speaker
         start_s, end_s = piece.start_s, piece.end_s
+        if -_EARLY_S <= start_s < 0:  # as recognisers round
+            early.append(one)
+            start_s, end_s = 0.0, end_s if end_s is None else max(end_s, 0.0)
         if not 0 <= start_s < math.inf:
             raise InputError(f"{path}: utterance {one} starts at {start_s} s, which is no time in a recording")
         if end_s is None:
@@ -74,6 +77,8 @@ def _utterances(path, pieces, notes):
             backwards.append(one)
             end_s = start_s
         utterances.append(Utterance(one, path.stem, speaker, start_s, end_s, _line(piece.text)))
+    if early:
+        notes["starts before the recording: taken to start with it"] = early
     if endless:
         notes[NO_END] = endless
     if backwards:
@@ -136,13 +141,14 @@ def _table(path, notes):
     return with_speakers(pieces)
 
 
-_READERS = {
+_READERS = {  # those that people make first, then those that say most
+    ".eaf": read_eaf,
+    ".textgrid": read_textgrid,
+    ".cha": read_cha,
+    ".json": read_json,
     ".vtt": read_subtitles,
     ".srt": read_subtitles,
-    ".json": read_json,
-    ".textgrid": read_textgrid,
-    ".eaf": read_eaf,
-    ".cha": read_cha,
     ".csv": _table,
     ".tsv": _table,
 }
+SUFFIXES = tuple(_READERS)  # of several transcripts beside a recording, the first one is taken

@@ -20,7 +20,7 @@ import joblib
 
 from data.workers import handled
 from storage.files import InputError
-from surroundings import PARENT
+from surroundings import PARENT, Terminated
 
 PROJECT = Path(__file__).resolve().parents[1]
 _POLL_S = 0.3
@@ -81,7 +81,7 @@ def going_on(folder):
     A second signal ends the program at once.
 
     Raises:
-        KeyboardInterrupt: a signal came; the jobs have ended.
+        KeyboardInterrupt: a signal came; the jobs have ended. `surroundings.Terminated` for SIGTERM.
     """
     going = Going(folder / f".going-{socket.gethostname()}-{os.getpid()}", os.environ["KERAS_BACKEND"])
     received = []
@@ -107,7 +107,7 @@ def going_on(folder):
         finally:
             going.stop()
     if received:
-        raise KeyboardInterrupt
+        raise Terminated if signal.SIGTERM in received else KeyboardInterrupt
 
 
 @contextlib.contextmanager

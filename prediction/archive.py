@@ -29,8 +29,6 @@ from prediction.output import BEFORE_SHARES_OF_ALL, is_answer
 from storage.files import InputError, atomic_path, made_folder
 from storage.runs import read_run
 
-# Of several transcripts with the same kind of name the one that people made, then the one that says most.
-_ORDER = (".eaf", ".textgrid", ".cha", ".json", ".vtt", ".srt", ".csv", ".tsv")
 _LANGUAGE = re.compile(r"\.[A-Za-z]{2,3}(?:[-_][A-Za-z0-9]{2,8})*")  # "talk.en.vtt", "talk.pt-BR.vtt"
 _SUMMARY, _INDEX = "summary.csv", "index.html"
 _OF_FOLDER = {os.path.splitext(name)[0] for name in (_SUMMARY, _INDEX)}
@@ -46,14 +44,14 @@ def transcripts_in(names):
         names: of the folder's files.
 
     Returns:
-        {name of a recording, with or without its ending: [(whether with a language, place in _ORDER, name)]}.
+        {name of a recording, with or without its ending: [(whether with a language, place among TRANSCRIPTS, name)]}.
     """
     sounds = [name for name in names if os.path.splitext(name)[1].lower() in sound.SUFFIXES]
     recordings, found = {*sounds, *(os.path.splitext(name)[0] for name in sounds)}, {}
     for name in names:
         stem, suffix = os.path.splitext(name)
         if suffix.lower() in TRANSCRIPTS:
-            place = _ORDER.index(suffix.lower())
+            place = TRANSCRIPTS.index(suffix.lower())
             found.setdefault(stem, []).append((False, place, name))
             base, language = os.path.splitext(stem)
             if _LANGUAGE.fullmatch(language) and language.lower() not in sound.SUFFIXES and stem not in recordings:

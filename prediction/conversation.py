@@ -11,6 +11,7 @@ import dataclasses
 import functools
 import os
 import re
+import stat
 import tempfile
 import threading
 from dataclasses import asdict, dataclass
@@ -32,7 +33,7 @@ SUFFIXES = (".html", ".csv", output.SUBTITLES, ".json")  # of what is written, t
 _OVERLAP_S = 0.1  # shorter ones come of rounded times
 _LOUDEST = "no speakers are named: each utterance is given to the channel that is loudest at its time"
 _BARE_NUMBERS = (".csv", ".tsv", ".json")  # transcripts whose times may have another unit than they seem
-_FAR_LONGER = 20  # times that milliseconds, read as seconds, are longer than the recording
+_FAR_LONGER = 20  # times that milliseconds, read as seconds, are longer than the recording; or seconds shorter
 _LONG_S = 300  # as the median utterance
 _ROUNDED_S = 0.25  # that an end may lie behind the recording's
 _FAR_BELOW, _TOGETHER = 100, 1.6  # ratios of power: 20 dB and 2 dB
@@ -134,15 +135,16 @@ def check_out(job, out):
     """Refuses, before the work, a transcript that is an answer, and places where the answer cannot be.
 
     Raises:
-        InputError: the transcript is an answer of ours; a name is too long; a file is in the place of the folder; what
-            the answer is made of lies in its place; or the folder cannot be written to.
+        InputError: the transcript is an answer of ours; a name is too long; a file is in the place of the folder, or
+            a folder in that of a file; what the answer is made of lies there; or the folder cannot be written to.
     """
     if output.is_answer(job.transcript):
         raise InputError(f"{job.transcript}: what predict.py wrote, not a transcript")
     for suffix in SUFFIXES:
         path = path_of(job, out, suffix)
         with named(path, "cannot be written"), contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            os.lstat(path)  # refuses a name that is too long
+            if stat.S_ISDIR(os.lstat(path).st_mode):  # which refuses a name that is too long
+                raise InputError(f"{path}: is a folder, in the place of an answer; choose another --out")
         for source in filter(None, (job.transcript, job.recording, *job.others)):
             if path.resolve() == source.resolve():
                 raise InputError(f"{path}: the answer would take the place of {source}; choose another --out")
@@ -245,6 +247,8 @@ def _in_seconds(utterances, recording, notes):
     if not (times % 1).any() and longest_s > _FAR_LONGER * seconds and longest_s / 1000 <= seconds + 1:
         notes["times are whole numbers that fit the recording as milliseconds: taken for those"] = []
         return [dataclasses.replace(one, start_s=one.start_s / 1000, end_s=one.end_s / 1000) for one in utterances]
+    if _FAR_LONGER * longest_s < seconds < np.inf:
+        notes[f"all utterances lie in the first {longest_s:.3g} s of {seconds:.0f}; are their times seconds?"] = []
     median_s = float(np.median(times[:, 1] - times[:, 0]))
     if median_s > _LONG_S:
         notes[f"half of the utterances last {median_s:.0f} s or longer; are these seconds?"] = []

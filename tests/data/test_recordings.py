@@ -16,7 +16,7 @@ from data.audio import extract, feature_config
 from data.build import Options, prepare
 from data.corpus import read_corpus
 from data.extraction import extract_files
-from data.sound import opened, read_sound
+from data.sound import needs_ffmpeg, opened, read_sound
 from data.table import read_table
 from data.utterance import Sound
 from storage.files import InputError
@@ -24,7 +24,7 @@ from storage.files import InputError
 QUIET = Options(jobs=1, progress=False)
 RATE_HZ = 16_000
 HEADER = ["dialog", "utterance", "start_s", "end_s", "speaker", "transcript", "wav", "split", "vote:A"]
-needs_ffmpeg = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed")
+with_ffmpeg = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed")
 
 
 def talk(seconds=6, channels=1, rate_hz=RATE_HZ):
@@ -95,7 +95,7 @@ def test_a_channel_of_a_telephone_call(tmp_path):
         call.signal(0, 1, 3)
 
 
-@needs_ffmpeg
+@with_ffmpeg
 @pytest.mark.parametrize("name", ["a.m4a", "a.mp4", "a.ogg", "a.opus", "a.webm", "a.wma", "a.amr.mka", "a.mov"])
 def test_every_format_gives_the_same_talk(tmp_path, name):
     """A call on two channels, decoded by ffmpeg or soundfile: stretches are where they were, and each side apart."""
@@ -111,7 +111,7 @@ def test_every_format_gives_the_same_talk(tmp_path, name):
             assert np.corrcoef(*spectra)[0, 1] > 0.9
 
 
-@needs_ffmpeg
+@with_ffmpeg
 def test_rows_without_a_channel_are_the_same_whatever_is_done_already(tmp_path):
     """ffmpeg mixes channels, if no row of the file names one; another row that is done already still counts."""
     soundfile.write(tmp_path / "a.wav", talk(4, channels=2) * [1, 0.3], RATE_HZ)
@@ -123,9 +123,12 @@ def test_rows_without_a_channel_are_the_same_whatever_is_done_already(tmp_path):
     cache.write_bytes(first + b"\n")  # of the first row alone
     rest, _ = extract_files(sounds, cache=cache, **options)
     assert [(rest[one].features == whole[one].features).all() for one in sounds] == [True, True]
+    # a name tells nothing of who decodes a file
+    (tmp_path / "call.m4a").rename(tmp_path / "b.wav")
+    assert needs_ffmpeg(tmp_path / "b.wav") and not needs_ffmpeg((tmp_path / "a.wav").rename(tmp_path / "a.mp4"))
 
 
-@needs_ffmpeg
+@with_ffmpeg
 @pytest.mark.parametrize("name", ["late.mkv", "gap.webm"])
 def test_stretches_go_by_the_clock_of_the_file(tmp_path, name):
     """Sound that begins a second after the picture, or that pauses, as of a browser's recorder: silence fills it."""

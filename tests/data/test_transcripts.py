@@ -1,6 +1,8 @@
 """Transcripts as people have them: each form gives the same conversation, each oddity a note, each fault one line."""
 
+import dataclasses
 import json
+import re
 
 import pytest
 from hypothesis import given
@@ -192,7 +194,7 @@ def test_oddities_are_named_with_their_utterances(tmp_path):
     assert [one[2:] for one in found] == [("Ann", "one"), ("Bob", "two two"), ("Bob", "three"), ("Bob", "")]
     assert found[0][1] == found[1][0] == 1.3 and found[2][:2] == (3, 3)
     assert notes == {
-        "1 cues are empty, or have times that cannot be read, and are left out": [],
+        "cues that are empty, or have times that cannot be read, are left out: 1": [],
         "no speaker is named: taken for the one before": ["0003", "0004"],
         "the end is before the start: taken for one without sound": ["0003"],
     }
@@ -219,6 +221,7 @@ def test_oddities_are_named_with_their_utterances(tmp_path):
             ("Speaker (1): A", "Speaker (2): B", "Speaker (1): C", "d"),
             ["Speaker (1)", "Speaker (2)"] + ["Speaker (1)"] * 2,
         ),
+        (("JOHN: A", "MARY (V.O.): B", "JOHN (O.S.): C", "MARY (CONT'D): D"), ["JOHN", "MARY"] * 2),
         (("agent: A", "agent: B"), ["agent"] * 2),
         (("Ann: I told him", "this: never again", "Bob: what", "Ann: yes"), ["Ann", "Ann", "Bob", "Ann"]),
         (("so: a", "yes", "so: b", "no"), ["Speaker"] * 4),
@@ -392,7 +395,7 @@ def test_a_speakers_words_are_not_read_beside_the_sentences(tmp_path):
     # other tiers do not have them, not then, or not in words
     for name, other in (("emotion", (0, 2, "angry")), ("Ann", (5, 6, "so what")), ("Bob", (5, 6, "so"))):
         found, notes = tiers(tmp_path, **{name: (other,), "words": words})
-        assert sorted(found) == sorted([(0, found[0][1], "so what"), (other[0], name, other[2])]) and not any(
+        assert sorted(found) == sorted([(0, "words", "so what"), (other[0], name, other[2])]) and not any(
             "another tier" in note for note in notes
         )
 
@@ -418,12 +421,25 @@ def test_what_is_not_read_is_said(tmp_path):
     elan.add_linked_file("talk.wav", mimetype="audio/x-wav", time_origin=5000)
     elan.to_file(tmp_path / "offset.eaf")
     assert any("at 5000 ms of its own time" in note for note in read_transcript(tmp_path / "offset.eaf")[1])
-    with pytest.raises(InputError, match="no utterance in it; 1 cues are empty, or have times that cannot be read"):
+    # what is not UTF-8, words of nobody beside another tier, a start that a recogniser has rounded
+    utf8 = (tmp_path / "offset.eaf").read_text(encoding="utf-8")
+    (tmp_path / "utf16.eaf").write_text(re.sub("(?i)utf-8", "UTF-16", utf8, count=1), encoding="utf-16")
+    as_read = [dataclasses.astuple(read_transcript(tmp_path / name)[0][0])[2:] for name in ("utf16.eaf", "offset.eaf")]
+    assert as_read[0] == as_read[1]
+    grid = TextGrid(xmax=9)
+    for name, text in (("emotion", "glad"), ("words", "hello")):
+        grid.add_tier(name).add_interval(*((0, 5) if name == "emotion" else (1, 2)), text)
+    grid.to_file(tmp_path / "tiers.TextGrid")
+    assert [one.speaker for one in read_transcript(tmp_path / "tiers.TextGrid")[0]] == ["emotion", "words"]
+    found, notes = read(tmp_path / "round.json", '[{"start": -0.02, "end": 1, "text": "hi"}]')
+    assert found[0][:2] == (0, 1) and notes["starts before the recording: taken to start with it"] == ["0001"]
+    left_out = "no utterance in it; cues that are empty, or have times that cannot be read, are left out: 1"
+    with pytest.raises(InputError, match=left_out):
         read(tmp_path / "frames.srt", "1\n00:00:00:10 --> 00:00:01:00\nhi\n")
 
 
 FAULTS = {
-    "no.txt": ("hello", "must end with .vtt, .srt"),
+    "no.txt": ("hello", "must end with .eaf, .textgrid"),
     "no.vtt": ("hello", "not VTT subtitles"),
     "empty.vtt": ("WEBVTT\n", "no utterance in it"),
     "cut.json": ('{"segments": [\n', "line 2: not JSON"),

@@ -476,10 +476,12 @@ def test_places_that_cannot_be_written_are_named_before_the_work(checkpoint, tmp
     """A name of 240 bytes is none of them."""
     options = conversation.Options(checkpoint, audio=False)
     (tmp_path / "file").touch()
+    (tmp_path / "full" / "\u044f.csv").mkdir(parents=True)
     for length, out, said in (
         (120, tmp_path / "out", None),
         (122, tmp_path / "out", "cannot be written .File name too long"),
         (1, tmp_path / "file" / "out", "file: is a file, and a folder for the answers is needed"),
+        (1, tmp_path / "full", ".csv: is a folder, in the place of an answer"),
         (1, Path("/proc/self"), "/proc/self: cannot be written to .*; choose another --out"),
     ):
         transcript = tmp_path / ("\u044f" * length + ".srt")
@@ -523,6 +525,8 @@ def test_whole_numbers_that_fit_the_recording_as_milliseconds_are_those(seconds,
     ]
     given[0] = dataclasses.replace(given[0], end_s=0.5)
     assert conversation._in_seconds(given, recording, {}) == given
+    conversation._in_seconds(given[:1], mock.Mock(seconds=900), notes := {})
+    assert list(notes) == ["all utterances lie in the first 0.5 s of 900; are their times seconds?"]
 
 
 def test_workers_end_with_a_parent_that_is_killed():
