@@ -71,9 +71,7 @@ def load_checkpoint(folder, stages=None, glove=None, text_encoder=None):
             raise InputError(f"{folder / 'run.json'}: 'stages' holds {stage!r:.40}, which is no stage of this run")
     for stage in stages or known:
         if stage not in known:
-            raise InputError(
-                f"{folder}: has no {stage} branch; a run of --variant released or paper with both modalities has one"
-            )
+            raise InputError(f"{folder}: has no stage {stage}; it has {', '.join(known)}")
         if stage not in run.stages:
             raise InputError(
                 f"{folder}: not finished ({stage} is not trained); go on with "

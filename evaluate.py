@@ -50,9 +50,7 @@ def command_line():
     parser = argparse.ArgumentParser(description="Score a finished run on its test session.")
     parser.add_argument("run", type=Path, help="run folder of train.py, or a provided checkpoint")
     parser.add_argument("--corpus", type=Path, help="corpus file; default: the file that the run was trained on")
-    parser.add_argument(
-        "--glove", type=Path, help="GloVe file, for the words that training did not have (causal, lstm)"
-    )
+    parser.add_argument("--glove", type=Path, help="GloVe file, for the words that training did not have")
     parser.add_argument(
         "--text-encoder",
         metavar="PATH_OR_NAME",

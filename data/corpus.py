@@ -16,6 +16,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from data.rows import BLOCK_ROWS, MOST_IN_MEMORY, Rows, blocks, rows_of_dataset
+from data.utterance import PARTS
 from settings import said_of
 from storage.files import InputError, sha256
 from storage.hdf5 import LARGEST_RATIO, atomic_hdf5, open_hdf5, plain_dataset
@@ -304,7 +305,7 @@ def check_corpus(corpus, path):
             f"{path}: the times of {corpus.utterance_id[timeless][0]} are not finite; prepare the file again"
         )
     if corpus.split is not None:
-        strays = ~np.isin(corpus.split.astype(str), ("train", "dev", "test"))
+        strays = ~np.isin(corpus.split.astype(str), PARTS)
         if strays.any():
             raise InputError(
                 f"{path}: 'split' of {corpus.utterance_id[strays][0]} is {corpus.split[strays][0]!r:.40}, "

@@ -12,6 +12,7 @@ import numpy as np
 from data.corpus import dialog_slices
 from data.labels import EMOTIONS, is_tie, vote_shares
 from data.task import split_sessions
+from data.utterance import PARTS
 from settings import TEST_SESSION
 
 _PUBLISHED = tomllib.loads((Path(__file__).parent / "published.toml").read_text(encoding="utf-8"))
@@ -40,7 +41,7 @@ def find_numbers(corpus):
     labelled = ~is_tie(shares)  # a row without votes is a tie of zeros
     parts = {f"session {number} ": corpus.session == number for number in np.unique(corpus.session)}
     if corpus.split is not None:
-        parts = {f"{part} ": corpus.split == part for part in ("train", "dev", "test")}
+        parts = {f"{part} ": corpus.split == part for part in PARTS}
     for part, rows in parts.items():
         found |= {
             f"{part}utterances": int(rows.sum()),

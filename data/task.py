@@ -10,10 +10,10 @@ import numpy as np
 
 from data.corpus import Corpus, dialog_slices
 from data.labels import categorical_targets, vote_shares, without_votes
+from data.utterance import PARTS
 from settings import DEV_SESSION, TEST_SESSION, TRAIN_SESSIONS, Settings
 from storage.files import InputError
 
-PARTS = ("train", "dev", "test")
 # What the binary networks of Table 2 call everything else.
 REST = "other emotions"
 
@@ -24,7 +24,8 @@ class Task:
 
     `corpus` has the emotions that are asked for, `shares` (N, C) are vote shares, `targets` (N, C) what is learned,
     `split` {part: ascending indices of all its utterances}, `train`, `dev` and `test` those of them that have votes,
-    `dialogs` {dialog id: slice}.
+    `dialogs` {dialog id: slice}. `seen` (N,) are the utterances that a run with these settings learns from, or chooses
+    its epoch by, whatever the test.
     """
 
     corpus: Corpus
@@ -34,6 +35,7 @@ class Task:
     split: dict
     dialogs: dict
     name_of_test: str
+    seen: np.ndarray
 
     @classmethod
     def of(cls, corpus, settings, test=None):
@@ -49,6 +51,7 @@ class Task:
             InputError: a session is missing or serves two parts, a part is empty, the corpus has no such split or
                 emotion, or its ties cannot become 'other'.
         """
+        seen = _seen(corpus, settings)
         corpus = _one_against_rest(_swapped(corpus, settings) if test is None else corpus, settings.emotion)
         shares = vote_shares(corpus.votes_external, corpus.votes_self, settings.raters)
         targets = shares
@@ -65,7 +68,7 @@ class Task:
             split, name = _split(corpus, settings), name_of_test(corpus, settings)
         else:
             split, name = _test_alone(corpus, test), "all utterances" if test == "all" else f"session {test}"
-        return cls(corpus, settings, shares, targets, split, dialog_slices(corpus.dialog_id), name)
+        return cls(corpus, settings, shares, targets, split, dialog_slices(corpus.dialog_id), name, seen)
 
     @property
     def train(self):
@@ -107,6 +110,13 @@ class Task:
     def context_length(self):
         """Utterances of the longest dialog."""
         return max(rows.stop - rows.start for rows in self.dialogs.values())
+
+
+def _seen(corpus, settings):
+    """`Task.seen`."""
+    if corpus.split is None:
+        return np.isin(corpus.session, (*settings.train_sessions, settings.dev_session))
+    return np.isin(_swapped(corpus, settings).split, ("train", "dev"))
 
 
 def _swapped(corpus, settings):

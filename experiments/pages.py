@@ -276,7 +276,7 @@ def trials_page(experiment, results, path):
     header = ["", "seeds", "mean lowest dev loss", "seed by seed", "kept epoch"]
     digits, shown = [], []
     for line in experiment.lines:
-        stages = [run.stages["fusion"] for run in results.runs(line.system.name)]
+        stages = [list(run.stages.values())[-1] for run in results.runs(line.system.name)]
         losses, kept = [stage.best_dev_loss for stage in stages], [stage.best_epoch for stage in stages]
         digits.append([line.name, len(stages), float(np.mean(losses)), " ".join(map(str, losses)), span(kept)])
         each = ", ".join(f"{loss:.4f}" for loss in losses)

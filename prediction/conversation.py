@@ -186,7 +186,7 @@ def run(job, options, out):
 def predict(job, options, recording):
     """The `prediction.output.Conversation` of a job; `recording` is a `data.sound.Recording`, None for words alone."""
     recogniser = recogniser_of(options.checkpoint, options.glove, options.text_encoder)
-    reads_sound, reads_words = "audio_features" in recogniser.needs, recogniser.run.settings.modality != "audio"
+    reads_sound, reads_words = recogniser.reads_sound, recogniser.reads_words
     if not recording and reads_sound and not recogniser.bears_silence:
         raise InputError(f"{options.checkpoint}: this checkpoint cannot answer from words alone; give it the recording")
     inputs = job.inputs(options)  # before they are read: what changes from now on is seen the next time
@@ -212,7 +212,7 @@ def predict(job, options, recording):
     known = recogniser.known_words(texts) if reads_words else np.full(len(texts), np.nan)
     if reads_words:
         _note_words(utterances, texts, known, notes)
-    rests = _rests_on(features, known > 0, recogniser)
+    rests = output.rests_on(recogniser, features, known > 0)
     if reads_sound and recording:
         for what in ("words", "sound"):
             said = f"answered from the {what} alone" if reads_words else "answered"
@@ -363,18 +363,6 @@ def _note_words(utterances, texts, known, notes):
     if unknown > _SOME_UNKNOWN:
         language = "; is this another language than its own?" if unknown > _MANY_UNKNOWN else ""
         notes[f"{100 * unknown:.0f} % of the words are unknown to the checkpoint{language}"] = []
-
-
-def _rests_on(features, has_words, recogniser):
-    """One of `output.RESTS_ON` for each utterance."""
-    has_sound = np.zeros(len(has_words), bool) if features is None else ~np.isnan(features).any(axis=1)
-    if not recogniser.bears_silence:  # needs all that it reads
-        if features is not None:
-            both = "words+sound" if recogniser.run.settings.modality != "audio" else "sound"
-            return [both if heard else "nothing" for heard in has_sound]
-        return ["words" if known else "nothing" for known in has_words]
-    names = {(True, True): "words+sound", (True, False): "words", (False, True): "sound", (False, False): "nothing"}
-    return [names[bool(known), bool(heard)] for known, heard in zip(has_words, has_sound, strict=True)]
 
 
 def _shares(recogniser, utterances, texts, features, rests):

@@ -34,15 +34,16 @@ def write_dialog(folder, recogniser, task, dialog, out):
         raise InputError(f"{corpus.name}: no dialog {dialog!r:.60}; it has {', '.join(list(task.dialogs)[:3])}, ...")
     rows = np.arange(task.dialogs[dialog].start, task.dialogs[dialog].stop)
     *_, shares = recogniser.predict_corpus(corpus, rows).values()
-    reads = {"text+audio": "words+sound", "text": "words", "audio": "sound"}[recogniser.run.settings.modality]
-    answers = []
-    for row, answer in zip(rows, output.as_shares(shares), strict=True):
+    features = corpus.audio[task.dialogs[dialog]] if recogniser.reads_sound else None
+    known = recogniser.known_words(corpus.transcript[rows]) if recogniser.reads_words else np.zeros(len(rows))
+    rests, answers = output.rests_on(recogniser, features, known > 0), []
+    for row, answer, on in zip(rows, output.as_shares(shares), rests, strict=True):
         words = {
             name: str(getattr(corpus, name)[row]) for name in ("utterance_id", "dialog_id", "speaker", "transcript")
         }
         times = {name: float(getattr(corpus, name)[row]) for name in ("start_s", "end_s")}
         votes = task.shares[row] if task.shares[row].any() else None
-        answers.append(output.Answer(Utterance(**words, **times), answer, reads, votes))
+        answers.append(output.Answer(Utterance(**words, **times), answer, on, votes))
     path = Path(out) / f"{dialog.translate(_NO_NAMES)}.html"
     conversation = output.Conversation(
         name=dialog,

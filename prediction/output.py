@@ -91,6 +91,24 @@ class Conversation:
         }
 
 
+def rests_on(recogniser, features, has_words):
+    """What the answer to each utterance rests on, N of `RESTS_ON`.
+
+    Args:
+        recogniser: of `checkpoint.load_checkpoint`.
+        features: (N, A), a row with NaN for an utterance without usable sound; None where no sound is read.
+        has_words: (N,) bool, whether words that it knows are there.
+    """
+    has_sound = np.zeros(len(has_words), bool) if features is None else ~np.isnan(features).any(axis=1)
+    if not recogniser.bears_silence:  # needs all that it reads
+        if features is not None:
+            both = "words+sound" if recogniser.reads_words else "sound"
+            return [both if heard else "nothing" for heard in has_sound]
+        return ["words" if known else "nothing" for known in has_words]
+    names = {(True, True): "words+sound", (True, False): "words", (False, True): "sound", (False, False): "nothing"}
+    return [names[bool(known), bool(heard)] for known, heard in zip(has_words, has_sound, strict=True)]
+
+
 def as_shares(predictions):
     """(N, C) predictions as float32 shares of one: the paper's system has a linear output, which can be negative."""
     return as_distributions(predictions).astype("float32")

@@ -142,7 +142,7 @@ def score_epochs(run_folder, recogniser, task, out=None):
     if chosen not in kept or sha256(same) != run.files[f"{stage}.weights.h5"]:
         raise InputError(f"{same}: is not what the run has kept as its best epoch; the epochs are of another run")
     out = results_folder(run_folder, recogniser, task, out)
-    dev_loss = {row[1]: row[3] for row in read_history(run_folder, run) if row[0] == stage}
+    dev_loss = {row.epoch: row.dev_loss for row in read_history(run_folder, run) if row.stage == stage}
     shares, rows, best = task.shares[task.test], [], None
     for epoch in kept:
         load_weights(recogniser.networks[stage], epoch_weights(run_folder / "epochs", epoch))

@@ -27,14 +27,15 @@ def training_curves(rows, run, path):
     """Training and dev loss of each stage by epoch, with the epoch that was kept.
 
     Args:
-        rows: of history.csv.
+        rows: `storage.runs.EpochRow`s.
         run: `storage.runs.Run`.
         path: of the PNG file.
     """
-    stages = list(dict.fromkeys(row[0] for row in rows))
+    stages = list(dict.fromkeys(row.stage for row in rows))
     figure, axes = plt.subplots(1, max(len(stages), 1), figsize=(4.2 * max(len(stages), 1), 3.4), squeeze=False)
     for axis, stage in zip(axes[0], stages, strict=False):
-        epochs, train, dev = np.array([row[1:4] for row in rows if row[0] == stage], "float64").T
+        of_stage = [(row.epoch, row.train_loss, row.dev_loss) for row in rows if row.stage == stage]
+        epochs, train, dev = np.array(of_stage, "float64").T
         axis.plot(epochs, train, color=BLUE, label="training")
         axis.plot(epochs, dev, color=ORANGE, linestyle="--", label="dev")
         best = run.stages[stage].best_epoch

@@ -105,7 +105,7 @@ def protocol(run, task, device):
         "corpus_is_the_training_file": corpus.sha256 == run.corpus.sha256,
         **(sessions if corpus.split is None else {"split": settings.split}),
         "test": task.name_of_test,
-        "num_seen_in_training": seen_in_training(run, task) if corpus.sha256 == run.corpus.sha256 else None,
+        "num_seen_in_training": int(task.seen[task.test].sum()) if corpus.sha256 == run.corpus.sha256 else None,
         "emotion": settings.emotion,
         "classes": "all; and all without 'other'",
         "tie_rule": "utterances whose label or prediction has no unique maximum are left out",
@@ -119,14 +119,6 @@ def protocol(run, task, device):
         "weights_sha256": run.weights(),
         **device,
     }
-
-
-def seen_in_training(run, task):
-    """How many of the test utterances the run was trained on, or chose its epoch by, if the corpus is its own."""
-    corpus, settings = task.corpus, run.settings
-    if corpus.split is not None:
-        return int(np.isin(corpus.split[task.test], ("train", "dev")).sum())
-    return int(np.isin(corpus.session[task.test], (*settings.train_sessions, settings.dev_session)).sum())
 
 
 def write_predictions(path, task, predictions):
@@ -151,7 +143,7 @@ def printed(task, run, results, name, answer):
     lines.append(f"{task.corpus.name}, {task.name_of_test}; {answer}; seed {run.settings.seed}")
     if not results["protocol"]["corpus_is_the_training_file"]:
         lines.append("the corpus file is not the one of the training (SHA-256): features and scores may differ")
-        if (seen := seen_in_training(run, task)) and task.corpus.name == run.corpus.name:
+        if (seen := task.seen[task.test].sum()) and task.corpus.name == run.corpus.name:
             counted = f"{seen} of these {len(task.test)} utterances served the training"
             lines.append(f"if these are the same utterances of {run.corpus.name}, {counted}: their scores are too high")
     elif seen := results["protocol"]["num_seen_in_training"]:

@@ -7,7 +7,7 @@ needs to read an utterance (vocabulary, scaler), and the weights as plain arrays
 import csv
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, RootModel, ValidationError
 
@@ -206,8 +206,18 @@ def epoch_weights(folder, epoch):
     return folder / f"{epoch:03d}.weights.h5"
 
 
+class EpochRow(NamedTuple):
+    """A row of history.csv; `epoch` counts from 1, `dev_accuracy` is None where no dev utterance can be scored."""
+
+    stage: str
+    epoch: int
+    train_loss: float
+    dev_loss: float
+    dev_accuracy: float | None
+
+
 def read_history(folder, run):
-    """Rows of history.csv of the stages that are trained, numbers as numbers.
+    """The `EpochRow`s of history.csv of the stages that are trained.
 
     Raises:
         InputError: a row is damaged or an epoch of such a stage is missing.
@@ -217,13 +227,13 @@ def read_history(folder, run):
         return []
     try:
         with open(path, encoding="utf-8", newline="") as file:
-            rows = [
-                [row[0], int(row[1]), *(float(cell) if cell else None for cell in row[2:])]
-                for row in list(csv.reader(file))[1:]
-            ]
-    except (OSError, ValueError, IndexError, csv.Error) as error:
+            header, *rows = csv.reader(file)
+        if tuple(header) != EpochRow._fields:
+            raise ValueError(f"its columns are {', '.join(header):.100}")
+        rows = [EpochRow(row[0], int(row[1]), *(float(cell) if cell else None for cell in row[2:])) for row in rows]
+    except (OSError, ValueError, IndexError, TypeError, csv.Error) as error:
         raise InputError(f"{path}: cannot be read ({error}); the run cannot go on without it") from error
-    rows = [row for row in rows if row[0] in trained]
-    if [row[:2] for row in rows] != [[s, epoch + 1] for s in trained for epoch in range(run.stages[s].epochs)]:
+    rows = [row for row in rows if row.stage in trained]
+    if [row[:2] for row in rows] != [(s, epoch + 1) for s in trained for epoch in range(run.stages[s].epochs)]:
         raise InputError(f"{path}: epochs are missing; the run cannot go on without them")
     return rows

@@ -106,7 +106,7 @@ class Work(Protocol):
 
 
 # Settings that not every system reads: those that do name them in `System.reads`.
-READ_BY_SOME = ("members", "words", "marks", "padding", "left_out")
+READ_BY_SOME = ("factor", "update", "modality", "context", "members", "words", "marks", "padding", "left_out")
 
 
 class System:
@@ -233,6 +233,14 @@ class Recogniser:
         """The `WordsFile` from which it has words that training did not have, or None."""
         path = self.sources.glove
         return WordsFile(path=str(path), sha256=sha256(path)) if path else None
+
+    @property
+    def reads_sound(self):
+        return "audio_features" in self.needs
+
+    @property
+    def reads_words(self):
+        return self.run.settings.modality != "audio"
 
     @property
     def emotions(self):

@@ -39,11 +39,6 @@ class Lstm(Members):
 
     recogniser_class = LstmRecogniser
 
-    def check(self, settings):
-        super().check(settings)
-        if settings.factor != "shared" or settings.update != "sequential":
-            raise InputError("--variant lstm has no correlation factor: drop --factor and --update")
-
     def network(self, settings, widths, num_emotions):
         return lstm_network(*widths, num_emotions)
 

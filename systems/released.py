@@ -27,7 +27,7 @@ _RECIPE = ("epochs", "patience", "batch_size", "learning_rate", "loss", "seed")
 class DyadicFusion(System):
     """The paper's system with one of its two fusion networks, "released" or "paper"."""
 
-    reads = ("words", "padding")
+    reads = ("factor", "update", "modality", "context", "words", "padding")
 
     def __init__(self, fusion):
         self.fusion = fusion

@@ -13,10 +13,10 @@ import numpy as np
 
 from scoring.metrics import LOSSES, confusion_matrix, scores
 from storage.files import InputError, write_csv
-from storage.runs import epoch_weights
+from storage.runs import EpochRow, epoch_weights
 from storage.weights import save_weights
 from tracing import trace_once
-from training.progress import HISTORY_HEADER, Bar, TensorBoard
+from training.progress import Bar, TensorBoard
 from training.state import StageState
 
 
@@ -70,6 +70,7 @@ def fit(stage, network, data, task, folder, earlier_rows, stop, kept_epochs=None
             signal = stop()
             if signal:
                 progress.seconds += time.perf_counter() - began
+                folder.check_there()
                 state.save(progress)
                 raise Stopped(signal)
         with averaged_weights(network, recipe):
@@ -77,21 +78,21 @@ def fit(stage, network, data, task, folder, earlier_rows, stop, kept_epochs=None
             if not np.isfinite(predictions).all():
                 names = task.corpus.utterance_id[task.dev][~np.isfinite(predictions).all(axis=1)]
                 raise gone_wrong("the prediction is no number", names, progress, state, folder)
-            row = end_epoch(predictions, task, data.num_taught or len(data.names), recipe, progress, state)
+            end_epoch(predictions, task, data.num_taught or len(data.names), recipe, progress, state)
             if kept_epochs:
                 save_weights(network, epoch_weights(kept_epochs, progress.epoch))
         progress.seconds += time.perf_counter() - began
         folder.check_there()
         state.save(progress)
-        history = [[stage.name, *past] for past in progress.history]
-        write_csv(folder.path / "history.csv", HISTORY_HEADER, earlier_rows + history)
-        board.write(row)
-        bar.report(row, progress)
+        history = [EpochRow(stage.name, *past) for past in progress.history]
+        write_csv(folder.path / "history.csv", EpochRow._fields, earlier_rows + history)
+        board.write(history[-1])
+        bar.report(history[-1], progress)
     bar.close()
     board.close()
     state.restore_best()
     summary = {name: getattr(progress, name) for name in ("best_epoch", "best_dev_loss", "seconds")}
-    return {"epochs": progress.epoch, **summary}, [[stage.name, *past] for past in progress.history]
+    return {"epochs": progress.epoch, **summary}, [EpochRow(stage.name, *past) for past in progress.history]
 
 
 def begin(network, recipe):
@@ -134,6 +135,7 @@ def gone_wrong(what, names, progress, state, folder):
     """The error that ends training when numbers go wrong; keeps the weights of the best epoch before."""
     kept = "no epoch was finished before, so no weights are kept"
     if progress.best_epoch:
+        folder.check_there()
         path = folder.path / f"{state.stage}.weights.h5"
         state.restore_best()
         save_weights(state.network, path)
@@ -152,10 +154,8 @@ def end_epoch(predictions, task, num_taught, recipe, progress, state):
     matrix = confusion_matrix(task.shares[task.dev], predictions)
     dev_accuracy = scores(matrix, task.emotions)["accuracy"] if matrix.any() else None
     progress.epoch += 1
-    row = (progress.epoch, progress.loss_sum / num_taught, dev_loss, dev_accuracy)
-    progress.history.append(row)
+    progress.history.append((progress.epoch, progress.loss_sum / num_taught, dev_loss, dev_accuracy))
     progress.step, progress.loss_sum = 0, 0.0
     if dev_loss < progress.best_dev_loss:
         progress.best_epoch, progress.best_dev_loss = progress.epoch, dev_loss
         state.keep_best()
-    return row

@@ -5,8 +5,6 @@ import sys
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
-HISTORY_HEADER = ["stage", "epoch", "train_loss", "dev_loss", "dev_accuracy"]
-
 
 class TensorBoard:
     """Writes each epoch's row as TensorBoard scalars; epochs to come of a stopped run are hidden."""
@@ -15,9 +13,9 @@ class TensorBoard:
         self.writer = SummaryWriter(str(folder), purge_step=first_epoch + 1, flush_secs=1)
 
     def write(self, row):
-        for name, value in zip(HISTORY_HEADER[2:], row[1:], strict=True):
-            if value is not None:
-                self.writer.add_scalar(name, value, row[0])
+        for name in ("train_loss", "dev_loss", "dev_accuracy"):
+            if (value := getattr(row, name)) is not None:
+                self.writer.add_scalar(name, value, row.epoch)
         self.writer.flush()
 
     def close(self):
@@ -44,13 +42,12 @@ class Bar:
         self.bar.update()
 
     def report(self, row, progress):
-        epoch, train_loss, dev_loss, dev_accuracy = row
-        accuracy = "–" if dev_accuracy is None else f"{dev_accuracy:.3f}"
-        text = f"train {train_loss:.5f}  dev {dev_loss:.5f}  accuracy {accuracy}  best epoch {progress.best_epoch}"
+        accuracy = "–" if row.dev_accuracy is None else f"{row.dev_accuracy:.3f}"
+        text = f"train {row.train_loss:.5f}  dev {row.dev_loss:.5f}  accuracy {accuracy}"
+        text += f"  best epoch {progress.best_epoch}"
         if self.bar.disable:
-            print(
-                f"{self.stage:<6} {epoch:>3}/{self.epochs}  {text}  {progress.seconds / epoch:.1f} s/epoch", flush=True
-            )
+            each_s = progress.seconds / row.epoch
+            print(f"{self.stage:<6} {row.epoch:>3}/{self.epochs}  {text}  {each_s:.1f} s/epoch", flush=True)
         else:
             self.bar.set_postfix_str(text)
 

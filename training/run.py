@@ -16,13 +16,22 @@ from data.workers import handled
 from scoring.figures import training_curves
 from storage import files
 from storage.files import InputError, made_folder, sha256, write_csv, write_json
-from storage.runs import CorpusFile, Run, StageSummary, WordsFile, check_files, read_history, read_run, write_run
+from storage.runs import (
+    CorpusFile,
+    EpochRow,
+    Run,
+    StageSummary,
+    WordsFile,
+    check_files,
+    read_history,
+    read_run,
+    write_run,
+)
 from storage.weights import load_weights, save_arrays, save_weights
 from surroundings import PARENT
 from systems import system_of
 from training import backend
 from training.loop import Stopped, fit
-from training.progress import HISTORY_HEADER
 from training.state import StageState
 
 
@@ -242,13 +251,14 @@ def _train_stages(folder, run, stages, work, task, stop):
                 summary, stage_rows = fit(stage, network, work.data(stage, network), task, folder, rows, stop, kept)
                 rows += stage_rows
             folder.check_there()
-            write_csv(path / "history.csv", HISTORY_HEADER, rows)
+            write_csv(path / "history.csv", EpochRow._fields, rows)
             save_weights(network, weights)
             run.files[weights.name] = sha256(weights)
             run.stages[stage.name] = StageSummary(**summary)
             write_run(path, run)
         StageState(stage.name, network, path).delete()  # also of a stage before: a kill may have come in between
         work.done(stage, network)
+    folder.check_there()
     training_curves(rows, run, path / "training_curves.png")
 
 

@@ -55,7 +55,7 @@ class Members(System):
         "members": 4,
         "left_out": 0.2,
     }
-    reads = ("members", "words", "marks", "left_out")
+    reads = ("modality", "context", "members", "words", "marks", "left_out")
 
     def check(self, settings):
         if settings.loss != "cross_entropy":
@@ -425,6 +425,7 @@ class Causal(Members):
     """The system of this file."""
 
     recogniser_class = CausalRecogniser
+    reads = ("factor", "update", *Members.reads)
 
     def network(self, settings, widths, num_emotions):
         return causal_network(*widths, settings.factor, settings.update, num_emotions)

@@ -27,6 +27,10 @@ def test_a_split_of_its_own_takes_the_place_of_sessions(mine):
     task, swapped = Task.of(corpus, Settings()), Task.of(corpus, Settings(split="paper"))
     assert {name: rows.tolist() for name, rows in task.split.items()} == {"train": [0, 1, 2], "dev": [3], "test": [4]}
     assert task.train.tolist() == [0, 2], "u2 has no votes"
+    whole = [Task.of(corpus, Settings(split=split), "all") for split in ("official", "paper")]
+    for one in (task, whole[0]):  # what the run learned from or chose by, whatever is scored
+        assert one.seen.tolist() == [True] * 4 + [False]
+    assert swapped.seen.tolist() == whole[1].seen.tolist() == [True, True, True, False, True]
     assert swapped.split["test"].tolist() == [3] and swapped.split["dev"].tolist() == [4]
     assert (task.name_of_test, swapped.name_of_test) == ("test split", "dev split as test")
     with pytest.raises(InputError, match="mine has a split of its own, and the settings choose sessions: train"):

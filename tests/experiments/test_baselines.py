@@ -251,7 +251,7 @@ def test_dev_chooses_and_what_is_done_is_kept(branches, tmp_path, monkeypatch, c
 
 def test_a_run_without_branches_is_refused(tmp_path):
     run = write_untrained_run(tmp_path / "run", fabricated_corpus(tmp_path / "corpus.h5"), modality="text")
-    with pytest.raises(InputError, match="has no audio branch; a run of --variant released or paper with both"):
+    with pytest.raises(InputError, match="has no stage audio; it has"):
         baselines(run)
 
 

@@ -71,5 +71,5 @@ def test_members_come_from_a_run_that_differs_in_their_number_alone(tmp_path):
 
 
 def test_what_it_lacks_is_refused():
-    with pytest.raises(InputError, match="--variant lstm has no correlation factor"):
-        system_of("lstm").check(Settings(**SMALL, factor="none"))
+    with pytest.raises(InputError, match="--variant lstm does not read --factor: leave that out"):
+        system_of("lstm").accept(Settings(**SMALL, factor="none"))

@@ -260,15 +260,16 @@ def test_patience_waits_until_training_has_settled():
 
 
 def test_nothing_is_written_where_the_folder_was_removed(tmp_path):
-    """Removed, and even made anew, in the middle of an epoch: an error, and no half a run in a new folder."""
-    for again in (False, True):
+    """Removed, and even made anew, in the middle of an epoch, or as a signal comes: an error, no half a run anew."""
+    for again, number in ((False, None), (True, None), (True, 2)):
         folder = tmp_path / "run"
         folder.mkdir()
 
-        def remove(folder=folder, again=again):
+        def remove(folder=folder, again=again, number=number):
             shutil.rmtree(folder, ignore_errors=True)
             if again:
                 folder.mkdir(exist_ok=True)
+            return number
 
         with pytest.raises(InputError, match="run: was removed while the run was at work in it"):
             fit_text(folder, small_network(), remove)
