@@ -74,7 +74,8 @@ def command_line():
         help="keep the last stage's weights of every epoch in RUN/epochs, 6 MB each; see evaluate.py --epochs",
     )
     choices = parser.add_argument_group(
-        "settings", "Defaults are the paper's. A variant may have its own, see docs/; run.json has what was used."
+        "settings",
+        "Defaults are the paper's. Those of causal and lstm are in docs/causal.md; run.json has what was used.",
     )
     add_options(choices, {"variant": systems.names()})
     return parser

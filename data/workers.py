@@ -62,7 +62,9 @@ def cluster(scheduler):
     try:
         import distributed  # noqa: PLC0415 (an optional package)
     except ImportError as error:
-        raise InputError("--scheduler needs the package distributed: pip install distributed") from error
+        raise InputError(
+            "--scheduler needs the package distributed: pip install --no-deps -r requirements-cluster.txt"
+        ) from error
 
     async def greet():  # a client that meets nobody says so much later, and not in one line
         comm = await distributed.comm.connect(scheduler, timeout=_PATIENCE_S)

@@ -53,10 +53,12 @@ def _interval(results, claim, suffix):
 
 
 def _said(row):
-    """The paired difference of a row, of the whole network itself its score, with interval and seeds."""
+    """Both scores of a row's paired difference, of the whole network itself its score, with interval and seeds."""
     if row.difference_low is None:
         return f"{row.mean:.2f} [{row.low:.2f}, {row.high:.2f}], {_seeds(row)}"
-    return f"{row.full_minus_this:+.2f} [{row.difference_low:+.2f}, {row.difference_high:+.2f}], {_seeds(row)}"
+    ours = f"{row.mean + row.full_minus_this:.1f} against {row.mean:.1f}"
+    interval = f"[{row.difference_low:+.2f}, {row.difference_high:+.2f}]"
+    return f"{ours}: {row.full_minus_this:+.2f} {interval}, {_seeds(row)}"
 
 
 def _seeds(row):
@@ -74,7 +76,7 @@ def _ratio(results, claim):
     if not counted.get(ours) or not counted.get(theirs):
         return NOTHING
     ratio = float(counted[ours]) / float(counted[theirs])
-    return f"{ratio:.2f} times as many", HOLDS if ratio <= claim["most"] else FAILS
+    return f"{ratio:.2f} times", HOLDS if ratio <= claim["most"] else FAILS
 
 
 def _row(path, system, score):

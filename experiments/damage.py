@@ -43,9 +43,10 @@ def write_damage(run_folders, corpus_path, text_encoder, out):
     # The framework takes seconds, and --help needs none.
     from checkpoint import load_checkpoint
     from data.text import tokenize
-    from experiments.intervals import draws_of, recognition, rows_of, write_rows
+    from experiments.intervals import recognition, rows_of, write_rows
     from experiments.markdown import rendered, scores_table
     from experiments.runs import check_same_but_seed
+    from scoring.draws import draws_of
     from scoring.evaluation import task_of
 
     answers, runs = {}, check_same_but_seed(run_folders, corpus_path)

@@ -16,11 +16,10 @@ import numpy as np
 
 from experiments.catalogue import CONTENT
 from scoring.agreement import agreement_scores
+from scoring.draws import interval
 from scoring.metrics import GROUPS, agreement_levels, average_precision, confusion_matrix, group_recalls, scores
 from scoring.results import test_votes
 from storage.files import InputError, named, write_csv
-
-NUM_DRAWS = 2000
 
 
 @dataclass(frozen=True)
@@ -88,27 +87,6 @@ def _read(name, cell):
     return None if cell == "" else int(cell) if name == "seeds" else float(cell)
 
 
-def dialog_draws(dialog_id, num_draws=NUM_DRAWS, seed=0):
-    """How often each test utterance counts in each bootstrap draw of dialogs.
-
-    Args:
-        dialog_id: (N,) the dialog of each utterance.
-        num_draws: B.
-        seed: of the draws.
-
-    Returns:
-        (B, G) counts that sum to G, and (N,) the dialog's number of each utterance.
-    """
-    names, dialog = np.unique(dialog_id, return_inverse=True)
-    counts = np.random.default_rng(seed).multinomial(len(names), np.full(len(names), 1 / len(names)), num_draws)
-    return counts, dialog
-
-
-def draws_of(task):
-    """`dialog_draws` of a `data.task.Task`: the same for the same test session, independent for another."""
-    return dialog_draws(task.corpus.dialog_id[task.test], seed=int(task.test[0]))
-
-
 # {kind of table: its scores}; in percent over the classes without 'other', but for the squared error, over all.
 SCORES = {
     "accuracy": ("accuracy", "weighted F1"),
@@ -137,7 +115,7 @@ def recognition(name, paper, task, predictions, draws, kind):
         paper: its scores in the paper, M or fewer.
         task: `data.task.Task` of N test utterances.
         predictions: S arrays (N, C), one per seed.
-        draws: of `dialog_draws`.
+        draws: of `scoring.draws.dialog_draws`.
         kind: key of `SCORES`.
 
     Returns:
@@ -220,12 +198,6 @@ def mean_of(name, rows):
     if len({len(one) for one in per_seed}) > 1:  # unfinished: the mean of each one's mean has no deviation
         per_seed = [one.mean(axis=0, keepdims=True) for one in per_seed]
     return Scored(name, (), np.mean(per_seed, axis=0), np.mean([row.draws for row in rows], axis=0))
-
-
-def interval(draws):
-    """95 % percentile interval of (B,) draws; NaN draws, without support, are left out. None if nothing is left."""
-    draws = draws[np.isfinite(draws)]
-    return tuple(float(q) for q in np.quantile(draws, (0.025, 0.975))) if len(draws) else None
 
 
 def difference(full, other):

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from experiments.catalogue import CONTENT, EXPERIMENTS, PEERS
-from experiments.intervals import NUM_DRAWS, SCORES, Scored, disagreement, mean_of, read_rows, rows_of, write_rows
+from experiments.intervals import SCORES, Scored, disagreement, mean_of, read_rows, rows_of, write_rows
 from experiments.markdown import (
     difference_cell,
     differences_table,
@@ -23,6 +23,7 @@ from experiments.markdown import (
     with_deviation,
 )
 from experiments.results import hardware, span
+from scoring.draws import NUM_DRAWS
 from scoring.evaluation import read_epochs
 from scoring.metrics import agreement_levels
 from storage.files import read_text, write_csv, write_text

@@ -107,7 +107,7 @@ def with_numbers(text, path):
 
 
 def value_of(source):
-    """The number that "TABLE / SYSTEM / SCORE / FIELD" or "FILE.json / KEY.KEY" names.
+    """The number that "TABLE / SYSTEM / SCORE / FIELD" or "FILE.json / KEY.KEY" names; "... / x 100" is in percent.
 
     Raises:
         InputError, KeyError, OSError: there is none.
@@ -116,9 +116,11 @@ def value_of(source):
     if not place.endswith(".json"):
         return getattr(rows_of(place)[rest[0], rest[1]], rest[2])
     found = read_json(HERE / place)
-    for key in rest[0].split("."):
-        found = found[key]
-    return float(found)
+    keys = rest[0].split(".")
+    while keys:
+        key = keys.pop(0)
+        found = found[key if key in found else f"{key}.{keys.pop(0)}"]  # such as "0.5"
+    return float(found) * (100 if rest[1:] == ["x 100"] else 1)
 
 
 def rows_of(table):

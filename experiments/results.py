@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from data.task import Task
-from experiments.intervals import draws_of, recognition
+from experiments.intervals import recognition
+from scoring.draws import draws_of
 from storage.files import InputError, read_json
 from storage.runs import read_run
 
@@ -66,7 +67,7 @@ class Results:
         return found
 
     def draws(self, system):
-        """`intervals.draws_of` its task."""
+        """`scoring.draws.draws_of` its task."""
         return draws_of(self.task(system))
 
     def recognition(self, name, paper, system, stage="", kind="groups"):

@@ -15,12 +15,15 @@ import soundfile
 from conftest import ROOT, run_script
 
 import reproduce
+import train
 from data.labels import EMOTIONS
 from experiments.catalogue import CONTENT, EXPERIMENTS
 from experiments.markdown import END
 from experiments.pictures import documents, pictures, with_numbers
 from experiments.tables import BEGIN, rows_table
+from settings import Settings
 from storage.files import InputError
+from systems import names, system_of
 
 PAGES = [*documents(), ROOT / "data" / "README.md", ROOT / "results" / "README.md"]
 TEXTS = {page.relative_to(ROOT).as_posix(): page.read_text(encoding="utf-8") for page in PAGES}
@@ -159,6 +162,17 @@ def test_every_package_has_its_reason():
     needs = project["dependencies"] + sum(project["optional-dependencies"].values(), [])
     names = {re.match(r"[\w-]+", need)[0] for need in needs if not need.startswith(("nvidia", "tensorflow["))}
     assert names <= set(re.findall(r"[\w-]+", TEXTS["docs/environment.md"].partition("## What each package")[2]))
+
+
+def test_the_defaults_of_our_system_are_those_of_the_code():
+    """And `train.py --help` names the variants that have their own."""
+    rows = re.findall(r"^\| `--([\w-]+)` \| (\S+) \| (\S+) \|$", TEXTS["docs/causal.md"], re.M)
+    told = {name.replace("-", "_"): (ours, papers) for name, ours, papers in rows}
+    papers = Settings()
+    for variant in [name for name in names() if system_of(name).defaults]:
+        defaults = system_of(variant).defaults
+        assert told == {name: (str(value), str(getattr(papers, name))) for name, value in defaults.items()}
+        assert variant in train.command_line().format_help().partition("\nsettings:")[2].partition("--")[0]
 
 
 def test_every_experiment_is_explained():

@@ -21,7 +21,7 @@ def test_verdicts_by_hand(tmp_path):
     said = [found[f"{claim} (Table 1)"][2] for claim in ("It beats an SVM", "It beats a random forest", "It beats TFN")]
     assert said == ["does not hold", "cannot be told with 5 seeds", "not run"]
     holds = found["Regression of the vote shares beats one emotion for each utterance (Table 1)"]
-    assert holds == ["51.6 against 47.3", "+2.00 [+1.00, +3.00], 5 seeds", "holds", "–", "not run"]
+    assert holds == ["51.6 against 47.3", "42.0 against 40.0: +2.00 [+1.00, +3.00], 5 seeds", "holds", "–", "not run"]
     accuracy = found["Accuracy of the whole network (Table 3)"]
     assert accuracy[1:] == [
         "50.00 [48.00, 51.00], 2 seeds",

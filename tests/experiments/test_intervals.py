@@ -9,15 +9,14 @@ from experiments.intervals import (
     Row,
     Scored,
     beside_raters,
-    dialog_draws,
     difference,
     disagreement,
-    interval,
     read_rows,
     recognition,
     rows_of,
     write_rows,
 )
+from scoring.draws import dialog_draws, interval
 
 
 def task_of(shares, emotions):

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from fabricated import SEEDS, fabricate, fabricated_corpus, planned, results_of, work_of
 
-import experiments.intervals
+import scoring.draws
 from experiments.catalogue import EXPERIMENTS, SYSTEMS
-from experiments.intervals import SCORES, Row, dialog_draws
+from experiments.intervals import SCORES, Row
 from experiments.markdown import _TEMPLATES, END
 from experiments.pages import PUBLISHED, WRITERS
 from experiments.programs import Program, do_all, going_on
@@ -40,7 +40,7 @@ def done(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def few_draws(monkeypatch):
-    monkeypatch.setattr(experiments.intervals, "dialog_draws", functools.partial(dialog_draws, num_draws=60))
+    monkeypatch.setattr(scoring.draws, "dialog_draws", functools.partial(scoring.draws.dialog_draws, num_draws=60))
 
 
 def test_runs_of_one_line_differ_in_the_seed_alone(done, tmp_path):

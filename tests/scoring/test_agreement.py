@@ -1,5 +1,7 @@
 """The scores beside human raters: by hand, as scikit-learn and scipy, and as measured on the real votes."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import scipy.stats
@@ -16,6 +18,7 @@ from scoring.agreement import (
     held_out_votes,
     kl_divergence,
 )
+from scoring.draws import dialog_draws
 from scoring.figures import coverage_figure
 from scoring.metrics import as_distributions, calibration, confusion_matrix, matrix_scores, scores
 from scoring.results import agreement, agreement_lines
@@ -159,6 +162,7 @@ class OneRater:
 
     class corpus:
         votes_external, votes_self = np.eye(4, dtype="int16")[[0, 3]], np.eye(4, dtype="int16")[[1, 1]]
+        dialog_id = np.array(["a", "b"])
 
     class settings:
         raters = "external"
@@ -168,10 +172,26 @@ def test_a_corpus_with_one_rater_has_nobody_to_leave_out(tmp_path):
     found = agreement(OneRater, SAID[[0, 4]])
     assert found["num_held_out_votes"] == 0 and found["top_2_accuracy_9"] == 1
     assert all(found[name] is None for name in ("rater_accuracy_9", "emo_superb_macro_f1_rater"))
+    assert found["intervals"]["top_2_accuracy_9"] == (1, 1) and found["intervals"]["rater_accuracy_9"] is None
     lines = "\n".join(agreement_lines(found))
     assert "None" not in lines and "nan" not in lines and "rater" not in lines
     coverage_figure({"fusion": coverage_curve([0.6, 0.4], [True, False])}, "title", tmp_path / "coverage.png")
     assert {path.name for path in tmp_path.iterdir()} == {"coverage.png", "coverage.pdf"}
+
+
+def test_intervals_are_those_of_the_drawn_dialogs(monkeypatch):
+    """As if each draw were scored alone; drawn in parts, so that a large corpus takes no more memory."""
+    rng = np.random.default_rng(5)
+    votes, dialog_id = rng.multinomial(3, np.full(4, 0.25), (2, 40)), np.repeat(["a", "b", "c", "d"], 10)
+    corpus = SimpleNamespace(votes_external=votes[0], votes_self=votes[1], dialog_id=dialog_id)
+    task = SimpleNamespace(emotions=NAMES, test=np.arange(40), corpus=corpus, settings=SimpleNamespace(raters="all"))
+    said = rng.dirichlet(np.ones(4), 40)
+    whole = agreement(task, said)["intervals"]
+    counts, dialog = dialog_draws(dialog_id)
+    drawn = [agreement_scores(*votes, said, NAMES, count[dialog])["kl_divergence"] for count in counts[:200]]
+    assert whole["kl_divergence"][0] <= np.median(drawn) <= whole["kl_divergence"][1]
+    monkeypatch.setattr("scoring.results._WEIGHTS_AT_ONCE", 1000)
+    np.testing.assert_allclose(list(agreement(task, said)["intervals"].values()), list(whole.values()))
 
 
 def test_held_out_votes_keep_the_others():
