@@ -212,9 +212,7 @@ def _text_attribute(path, item, name):
 
 def _names_attribute(path, item, name):
     values = item.attrs.get(name)
-    if values is None or np.ndim(values) != 1:
-        raise InputError(f"{path}: attribute '{name}' must be a list of names; prepare the file again")
-    names = tuple(_plain(value) for value in values)
+    names = tuple(map(_plain, values)) if np.ndim(values) == 1 else (None,)
     if not all(isinstance(value, str) for value in names):
         raise InputError(f"{path}: attribute '{name}' must be a list of names; prepare the file again")
     return names

@@ -1,12 +1,11 @@
 """What recognisers of speech write as JSON: whisper, whisperX, whisper.cpp."""
 
-import json
-
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, FiniteFloat, TypeAdapter, ValidationError
 
 from data import reading
 from data.pieces import Piece, cut, with_speakers
 from settings import said_of
+from storage import files
 from storage.files import InputError
 
 _ANSWERS = "mcaf-prediction"  # format of what predict.py writes
@@ -35,12 +34,7 @@ class _Segment(BaseModel):
 
 def read_json(path, notes):
     """whisper, whisperX, whisper.cpp: segments, cut by their words where these have times."""
-    try:
-        value = json.loads(reading.text_of(path))
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path}, line {error.lineno}: not JSON ({error.msg})") from error
-    except (RecursionError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read ({error})") from error
+    value = files.read_json(path, reading.text_of)
     if isinstance(value, dict) and value.get("format") == _ANSWERS:
         raise InputError(f"{path}: what predict.py wrote, not a transcript")
     try:

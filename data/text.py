@@ -9,7 +9,7 @@ import zlib
 
 import numpy as np
 
-from data.reading import what_it_is
+from data.reading import NUMBER, what_it_is
 from storage.files import InputError
 
 MAX_TOKENS = 50
@@ -27,7 +27,6 @@ _VANISHING = re.compile(
 _JOINERS = "\u200c\u200d"  # inside words of Persian and Hindi
 _WORD = re.compile(r"[^\W_]+")
 _LEADING = re.compile(r"^[\W_]+")  # marks without a letter
-_NUMBER = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")  # float() takes more: "1_0"
 
 
 def tokenize(transcript):
@@ -107,7 +106,7 @@ def read_glove(path, words, dim=WORD_DIM):
                 fields = text.split(" ")  # the plain space alone: some words contain other white space
                 word, values = " ".join(fields[:-dim]), fields[-dim:]
                 # A number ahead of the last ones is no part of a word with spaces: the file has more of them.
-                if len(fields) <= dim or (len(fields) > dim + 1 and all(map(_NUMBER.fullmatch, fields[1:-dim]))):
+                if len(fields) <= dim or (len(fields) > dim + 1 and all(map(NUMBER.fullmatch, fields[1:-dim]))):
                     cut = len(fields) <= dim and number > 1 and not line.endswith(b"\n") and len(line) < _LONGEST_LINE
                     raise InputError(
                         f"{path}: ends within line {number}, so it is not whole; fetch it again"
@@ -117,7 +116,7 @@ def read_glove(path, words, dim=WORD_DIM):
                     )
                 if word not in wanted:
                     continue
-                if not all(map(_NUMBER.fullmatch, values)):
+                if not all(map(NUMBER.fullmatch, values)):
                     raise ValueError("a value is no decimal number")
                 with np.errstate(over="ignore"):
                     vector = np.array(values, "float32")

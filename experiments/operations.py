@@ -8,6 +8,7 @@ it (h utterances are h + 1 rows), and for the paper's zero-padded input (167 row
 pack of rows in training; scores between them are computed and hidden, and not counted.
 """
 
+import math
 import time
 
 import keras
@@ -102,11 +103,7 @@ def recipe_of(settings):
 
 def trainable(network):
     """Number of trainable parameters of a model or layer."""
-    return sum(_size(weight) for weight in network.trainable_weights)
-
-
-def _size(weight):
-    return int(np.prod(weight.shape))
+    return sum(math.prod(weight.shape) for weight in network.trainable_weights)
 
 
 def _both(network, lengths, padded):
@@ -138,13 +135,13 @@ def forward_flops(network, rows):
             factors, maps = 0, trainable(layer)
             if getattr(layer, "factor", "none") != "none":
                 factors = 2 * width * layer.sub_view_dim
-                maps -= _size(layer.audio_factor) + _size(layer.text_factor)
+                maps -= math.prod(layer.audio_factor.shape) + math.prod(layer.text_factor.shape)
             total += 2 * rows * (maps + factors) + modalities * 4 * rows**2 * width
         elif isinstance(layer, keras.layers.Dense):
-            total += 2 * _size(layer.kernel) * (rows if len(layer.input.shape) == 3 else 1)
+            total += 2 * math.prod(layer.kernel.shape) * (rows if len(layer.input.shape) == 3 else 1)
         elif isinstance(layer, keras.layers.Bidirectional):
             kernels = [weight for weight in layer.trainable_weights if len(weight.shape) == 2]
-            total += 2 * rows * sum(map(_size, kernels))
+            total += 2 * rows * sum(math.prod(weight.shape) for weight in kernels)
     return total
 
 

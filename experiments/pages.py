@@ -65,13 +65,9 @@ def write_scores(experiment, results, path, scored, table=scores_table, **values
 
 
 def scores_page(experiment, results, path):
-    """The lines' scores and their differences to the base."""
-    write_scores(experiment, results, path, scored_lines(experiment, results))
-
-
-def raters_page(experiment, results, path):
-    """Scores beside human raters: a line per score, a column per system."""
-    write_scores(experiment, results, path, scored_lines(experiment, results), turned_table)
+    """The lines' scores and their differences to the base; those beside human raters are many, so each has a line."""
+    table = turned_table if experiment.scores == "raters" else scores_table
+    write_scores(experiment, results, path, scored_lines(experiment, results), table)
 
 
 def folds_page(experiment, results, path):
@@ -368,7 +364,6 @@ WRITERS = {
     for function in (
         scores_page,
         folds_page,
-        raters_page,
         peers_page,
         plain_peers_page,
         meld_page,

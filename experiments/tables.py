@@ -1,10 +1,12 @@
 """Gathers finished tables in results/: a page and a CSV file each, an index, and the main rows in README.md.
 
     python -m experiments.tables runs/reproduce-iemocap runs/reproduce-meld
+    python -m experiments.tables runs/reproduce-mpnet --suffix mpnet
     python -m experiments.pictures
 
-A table that none of the folders has stays as it was recorded; without folders the index and the rows are written anew.
-The second command brings the pictures and the numbers in the documents' sentences up to date.
+The second one is of the same experiments on another corpus file: its tables stand beside the others, as NAME-mpnet. A
+table that none of the folders has stays as it was recorded; without folders the index and the rows are written anew.
+The last command brings the pictures and the numbers in the documents' sentences up to date.
 """
 
 import argparse
@@ -24,14 +26,15 @@ def main():
     parser.add_argument(
         "folders", type=Path, nargs="*", help="what reproduce.py wrote; of two, the first has the table"
     )
+    parser.add_argument("--suffix", default="", metavar="NAME", help="of the tables' names, to stand beside others")
     parser.add_argument("--into", type=Path, default=HERE, help="folder of results/, README.md (default: the project)")
     arguments = parser.parse_args()
-    names = gather(arguments.folders, arguments.into)
+    names = gather(arguments.folders, arguments.into, arguments.suffix)
     print(f"{', '.join(names) or 'index and rows'} in {arguments.into / 'results'}")
 
 
-def gather(folders, into):
-    """Writes the tables into results/, the index, and the README's rows; gives the names of the tables.
+def gather(folders, into, suffix=""):
+    """Writes the tables into results/ as NAME or NAME-SUFFIX, the index, and the README's rows; gives their names.
 
     Raises:
         InputError: no folder has a table, README.md has no place for it, or the project would get tables of a made-up
@@ -55,16 +58,17 @@ def gather(folders, into):
     around(into / "README.md", BEGIN)  # all is checked before anything is written
     texts = {}
     for name, path in found.items():
-        texts |= {f"{name}{suffix}": read_text(path.with_suffix(suffix)) for suffix in (".md", ".csv")}
+        there = f"{name}-{suffix}" if suffix else name
+        texts |= {f"{there}{ending}": read_text(path.with_suffix(ending)) for ending in (".md", ".csv")}
         if name not in OTHER_FORMS:
             read_rows(path.with_suffix(".csv"))
     results = into / "results"
     results.mkdir(exist_ok=True)
     for name, text in texts.items():
         write_text(results / name, text)
-    paths = {name: results / f"{name}.md" for name in known}
+    pages = [(known.index(name), stem) for stem in _stems(results) if (name := _table_of(stem, known))]
     titles = {
-        name: read_text(path).partition("\n")[0].removeprefix("# ") for name, path in paths.items() if path.exists()
+        stem: read_text(results / f"{stem}.md").partition("\n")[0].removeprefix("# ") for _, stem in sorted(pages)
     }
     claims = verdicts(results)
     write_csv(results / "claims.csv", HEADER, claims)
@@ -72,6 +76,15 @@ def gather(folders, into):
     write_text(results / "README.md", rendered("index", titles=titles, rows=rows, claims=claims))
     write_between(into / "README.md", BEGIN, rows_table(results, CONTENT["rows"]["readme"]))
     return list(found)
+
+
+def _stems(results):
+    return [path.stem for path in results.glob("*.md")]
+
+
+def _table_of(stem, known):
+    """Which table a page is of, by its name: the longest NAME of NAME or NAME-SUFFIX; None for another page."""
+    return max((name for name in known if stem == name or stem.startswith(f"{name}-")), key=len, default=None)
 
 
 def rows_table(folder, wanted):

@@ -27,6 +27,7 @@ from data.transcripts import NO_END, NO_SPEAKERS, read_transcript
 from prediction import output, sound
 from prediction.about import checkpoint_said, limits_of
 from prediction.page import write_page
+from scoring.results import unknown_share
 from storage.files import InputError, made_folder, named, read_json, sha256
 
 SUFFIXES = (".html", ".csv", output.SUBTITLES, ".json")  # of what is written, the last one last
@@ -357,9 +358,7 @@ def _note_words(utterances, texts, known, notes):
     _add(notes, "no text", utterances, [not one.transcript for one in utterances])
     marked = [text != one.transcript for one, text in zip(utterances, texts, strict=True)]
     _add(notes, "sounds in brackets, such as [laughter]: not read as words", utterances, marked)
-    counts = np.array([len(text.split()) for text in texts], "float64")
-    there = ~np.isnan(known) & (counts > 0)
-    unknown = 1 - np.average(known[there], weights=counts[there]) if there.any() else 0
+    unknown = unknown_share(texts, known) or 0
     if unknown > _SOME_UNKNOWN:
         language = "; is this another language than its own?" if unknown > _MANY_UNKNOWN else ""
         notes[f"{100 * unknown:.0f} % of the words are unknown to the checkpoint{language}"] = []

@@ -10,7 +10,7 @@ from data.corpus import read_corpus
 from data.task import Task
 from scoring.figures import attention_figure, confusion_figure, coverage_figure, factor_figure
 from scoring.metrics import agreement_levels, confusion_matrix, mean_squared_error, scores
-from scoring.results import printed, protocol, score, test_coverage, write_predictions
+from scoring.results import printed, protocol, score, test_coverage, unknown_share, write_predictions
 from storage.files import InputError, made_folder, sha256, write_csv, write_json
 from storage.runs import epoch_weights, read_history
 from storage.weights import load_weights
@@ -73,6 +73,8 @@ def evaluate(run_folder, recogniser, task, device, out=None, released_weights=No
     }
     if recogniser.glove:
         results["protocol"]["glove"] = recogniser.glove.model_dump()
+    said = corpus.transcript[task.test]
+    results["unknown_words"] = unknown = unknown_share(said, recogniser.known_words(said))
     answer = f"{final}, {run.settings.variant}" if others else f"{final} alone"
     if released_weights:
         results["protocol"]["released_weights"] = {"path": str(released_weights), "sha256": sha256(released_weights)}
@@ -86,6 +88,8 @@ def evaluate(run_folder, recogniser, task, device, out=None, released_weights=No
     curves = {name: test_coverage(task, predictions[name]) for name in predictions}
     coverage_figure(curves, f"{corpus.name}, {task.name_of_test}, without 'other'", out / "coverage.png")
     text = printed(task, run, results, final, answer)
+    if unknown is not None:
+        text += f"\n\n{100 * unknown:.1f} % of the words are unknown to the run"
     return f"{text}\n\nwritten to {out}: results.json, predictions.csv, confusion_matrix and coverage (.png, .pdf)"
 
 

@@ -96,6 +96,18 @@ def _intervals(task, predictions):
     return {name: interval(np.concatenate([part[name] for part in parts])) for name in scored}
 
 
+def unknown_share(transcripts, known):
+    """The share of all words that a recogniser does not know, of N texts; None where it reads none.
+
+    Args:
+        transcripts: N texts.
+        known: (N,) of `systems.base.Recogniser.known_words`.
+    """
+    counts = np.array([len(text.split()) for text in transcripts], "float64")
+    there = ~np.isnan(known) & (counts > 0)
+    return float(1 - np.average(known[there], weights=counts[there])) if there.any() else None
+
+
 def test_votes(task):
     """(n, C) external votes and (n, C) self-reports of the test utterances; zeros where self-reports do not count."""
     external, own = task.corpus.votes_external[task.test], task.corpus.votes_self[task.test]

@@ -122,14 +122,14 @@ def read_text(path):
         raise InputError(f"{path}: cannot be read ({error})") from error
 
 
-def read_json(path):
-    """Reads a JSON file.
+def read_json(path, read=read_text):
+    """Reads a JSON file; `read` gives its text.
 
     Raises:
         InputError: the file is missing or is no JSON; the message names the file and the line.
     """
     try:
-        return json.loads(read_text(path))
+        return json.loads(read(path))
     except json.JSONDecodeError as error:
         raise InputError(f"{path}, line {error.lineno}: not JSON ({error.msg})") from error
     except (RecursionError, ValueError) as error:

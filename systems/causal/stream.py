@@ -6,6 +6,7 @@ Letters of the shape comments: M members, F features, V sub-views, D sub-view si
 """
 
 import numpy as np
+from scipy.special import softmax
 
 from systems.causal.inputs import LARGEST_FEATURE, PRIOR_ROWS
 from systems.causal.network import BIAS_SCALE, DISTANCE_EDGES, MODALITIES, MOST_ROWS, NUM_LAYERS, SUB_VIEW_DIM
@@ -95,11 +96,11 @@ class DialogStream:
                 keys, values = past.add((number, name), maps[name, "key"], maps[name, "value"])  # (M, V, H, D)
                 scores = np.matmul(keys, maps[name, "query"][..., None] / SUB_VIEW_DIM**0.5)[..., 0]
                 bias = BIAS_SCALE * self.weights[f"{layer}/{name}_bias"][:, index]  # (M, H, V)
-                scores = _softmax(scores + bias.transpose(0, 2, 1))
+                scores = softmax(scores + bias.transpose(0, 2, 1), axis=-1)
                 seen = np.matmul(scores[..., None, :], values).reshape(len(scores), -1)
                 rows[name] = rows[name] + np.tanh(self._map(f"{layer}/{name}_output", seen))
         joined = self._norm("norm_joined", np.concatenate(list(rows.values()), axis=-1))
-        return _softmax(self._dense("emotions", np.tanh(self._dense("dense_128", joined))))
+        return softmax(self._dense("emotions", np.tanh(self._dense("dense_128", joined))), axis=-1)
 
     def _correlate(self, layer, maps):
         """Lets each modality's key see the other's, as `attention.MutualCorrelationAttention` does."""
@@ -124,11 +125,6 @@ class DialogStream:
         centred = rows - rows.mean(axis=-1, keepdims=True)
         scale = 1 / np.sqrt(np.square(centred).mean(axis=-1, keepdims=True) + 1e-3)
         return centred * scale * self.weights[f"{name}/gamma"] + self.weights[f"{name}/beta"]
-
-
-def _softmax(scores):
-    scores = np.exp(scores - scores.max(axis=-1, keepdims=True))
-    return scores / scores.sum(axis=-1, keepdims=True)
 
 
 class _Past:
