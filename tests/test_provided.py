@@ -10,7 +10,7 @@ import pytest
 from conftest import ROOT, run_script
 
 from checkpoint import load_checkpoint
-from experiments.publish import card
+from experiments.cards import card
 from scoring.evaluation import home_of_results, results_folder
 from storage.files import InputError, sha256
 from storage.runs import read_run

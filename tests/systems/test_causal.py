@@ -16,9 +16,9 @@ from data.contexts import similar_length_batches
 from data.corpus import dialog_slices, read_corpus
 from data.scaling import Scaler
 from data.text import tokenize, vectors_from_parts, word_parts
+from experiments.cards import halve, publish
 from experiments.damage import damaged
 from experiments.intervals import Row, write_rows
-from experiments.publish import halve, publish
 from scoring.evaluation import evaluate, task_of
 from settings import Settings
 from storage.files import InputError, read_json, sha256
