@@ -34,7 +34,15 @@ ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"  # real data of the maintainers; tests that need it skip without
 
 
-LONGEST = ("test_training", "test_model", "test_cluster", "test_surroundings", "test_predict", "test_causal")
+LONGEST = (
+    "test_training",
+    "test_model",
+    "test_cluster",
+    "test_surroundings",
+    "test_archive",
+    "test_predict",
+    "test_causal",
+)
 
 
 def pytest_collection_modifyitems(items):

@@ -1,9 +1,13 @@
 """What the tests of predictions share: a causal checkpoint that nobody trained, and a short talk."""
 
+import csv
+import sys
+
 import keras
 import numpy as np
 import soundfile
 
+import predict
 from data.audio import feature_names
 from data.corpus import Corpus
 from data.sample import VOICES, speak
@@ -98,3 +102,24 @@ def write_talk(folder, name="talk", channels=1, suffix=".wav"):
     rows = [f'{start_s},{end_s},{speaker},"{words}"\n' for start_s, end_s, speaker, words in TALK]
     (folder / f"{name}.csv").write_text("start,end,speaker,text\n" + "".join(rows), encoding="utf-8")
     return folder / f"{name}{suffix}"
+
+
+def read_csv(path):
+    with open(path, encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def command_of(checkpoint, monkeypatch, capsys):
+    """A function that runs predict.py in this process with a checkpoint: (exit status, what it printed)."""
+
+    def run(*arguments):
+        line = ["predict.py", "--checkpoint", checkpoint, "--no-progress", "--jobs", "1", *arguments]
+        monkeypatch.setattr(sys, "argv", list(map(str, line)))
+        status = 0
+        try:
+            predict.main()
+        except SystemExit as end:
+            status = end.code
+        return status, capsys.readouterr().out
+
+    return run
