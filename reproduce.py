@@ -23,6 +23,8 @@ from train import miniature_corpus
 
 QUICK_SEEDS, PAPER_SEEDS = (0, 1), (0, 1, 2, 3, 4)
 
+RATED = ", ".join(name for name, one in EXPERIMENTS.items() if one.rated is not None)  # of --rates
+
 
 def main():
     arguments = parse_arguments()
@@ -67,7 +69,7 @@ def parse_arguments(argv=None):
         nargs="+",
         default=(),
         metavar="RATE",
-        help="table1, table3, table5: the fusion at the learning rate, of these, that dev loss of two seeds chooses",
+        help=f"{RATED}: the fusion at the learning rate, of these, that dev loss of two seeds chooses",
     )
     parser.add_argument("--out", type=Path, help="folder for runs, tables, figures (default: runs/reproduce-CORPUS)")
     where = parser.add_mutually_exclusive_group()
@@ -97,7 +99,7 @@ def parse_arguments(argv=None):
     if arguments.finished and arguments.scheduler:
         parser.error("--finished trains nothing, so it takes no --scheduler")
     if arguments.rates and (experiment.rated is None or list(arguments.rates) != sorted(set(arguments.rates))):
-        parser.error("--rates goes with table1, table3 and table5, and takes different rates, the lowest first")
+        parser.error(f"--rates goes with {RATED}, and takes different rates, the lowest first")
     for name, low in (("seeds", 0), ("epochs", 1), ("patience", 0)):
         given = getattr(arguments, name)
         if given is not None and min(given if isinstance(given, list) else [given]) < low:

@@ -62,12 +62,13 @@ def read_textgrid(path, notes):
         else:
             whole.append((kind["said_by"] if kind else tier.name, spoken))
     pieces = [Piece(*one[:2], speaker, one[2]) for speaker, spoken in whole for one in spoken]
+    beside = any(spoken for _, spoken in whole)
     for name, speaker, words in of_words:
         if words and any(_holds(spoken, words) for _, spoken in whole):
             notes[f"tier {name!r:.60} holds the words of another tier, and is left out"] = []
         elif words:
             # Beside other tiers, which are speakers, words of nobody would pass for those of the tier before.
-            pieces += cut([Piece(*one[:2], speaker or (name if whole else None), one[2]) for one in words])
+            pieces += cut([Piece(*one[:2], speaker or (name if beside else None), one[2]) for one in words])
     return pieces
 
 

@@ -17,6 +17,7 @@ from data.sample import NAME, write_release
 from data.sound import ffmpeg, needs_ffmpeg
 from storage.files import InputError, locked, write_text
 
+_FIRST = 100  # files that are tried before the work begins
 _EXAMPLES = 3  # of a note that is about many
 _ROUNDED_S = 0.5  # how far times may be from the sound in any case
 _USUAL_S = 3  # of an utterance whose sound is not known
@@ -135,7 +136,8 @@ def _extract(source, cache, options):
         with feature_config("none", options.emo_large_conf):  # refuses a configuration that nothing would use
             return {}, ()
     sounds = [utterance.sound for utterance in source.utterances if utterance.sound is not None]
-    if any(needs_ffmpeg(sound.path) for sound in sounds):
+    first = list(dict.fromkeys(sound.path for sound in sounds))[:_FIRST]
+    if first and all(map(needs_ffmpeg, first)):  # else a file that cannot be read is named, and the others go on
         ffmpeg()  # refuses to begin where it is not installed
     jobs = options.jobs or getattr(options.audio, "jobs", None)
     return extract_files(

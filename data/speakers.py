@@ -9,10 +9,10 @@ _TAGGED = re.compile(
 )
 # "Maria de Souza: ..." and "Speaker (1): ..." are such, too, and of "Bob (he/him): ..." the name is Bob.
 _PARTICLES = r"(?:(?:da|de|del|della|den|der|di|dos|du|el|la|le|van|von|bin|ibn|al|y) ){0,2}"
-_OFF_SCREEN = r" ?\((?:[OV]\.?[SCO]\.?|CONT\W?D)\)"  # of a screenplay's "JOHN (O.S.):", who is JOHN
+_OFF_SCREEN = r" ?\((?i:[ov]\.? ?[sco]\.?|cont\W?d)\)"  # of a screenplay's "JOHN (O.S.):", who is JOHN
 _NAMED = re.compile(
     rf"\s*(?P<name>[^\W\d_a-z][\w.'’-]{{0,30}}(?:,? {_PARTICLES}[^\W_a-z][\w.'’-]{{0,30}}){{0,4}}"
-    rf"(?:(?!{_OFF_SCREEN}) ?\([^()/\n]{{1,30}}\))?)(?: ?\([^()\n]{{1,30}}\))?\s*(?::\s+|：\s*)(?=\S)"
+    rf"(?:(?!{_OFF_SCREEN}) ?\([^()/\n]{{1,30}}\))?)(?: ?\([^()\n]{{1,30}}\)){{0,2}}\s*(?::\s+|：\s*)(?=\S)"
 )
 # "agent: ...", "+49 151 1234: ..."
 _LABELLED = re.compile(

@@ -48,6 +48,12 @@ def tokenize(transcript):
     return [word for word in words if word]
 
 
+def known_shares(transcripts, known):
+    """(N,) the share of each text's words that are in the set `known`; NaN where there is no word."""
+    texts = map(tokenize, transcripts)
+    return np.array([np.mean([word in known for word in words]) if words else np.nan for words in texts])
+
+
 def count_marks(transcripts):
     """How often each of `MARKS` stands in each text; wide ones and the ellipsis as a single character count, too.
 

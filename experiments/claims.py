@@ -27,7 +27,7 @@ def verdicts(results):
             both = [("–", f"cannot be tested here: {claim['untested']}"), ("–", "–")]
         elif "ratio" in claim:
             counted = _ratio(results, claim)
-            both = [counted, NOTHING if counted == NOTHING else ("–", "a count: the same")]
+            both = [counted, NOTHING if counted == NOTHING else ("–", "no learning rate in it")]
         else:
             both = [_interval(results, claim, suffix) for suffix in ("", "-rates")]
         lines.append([claim["says"], claim["paper"], *both[0], *both[1]])

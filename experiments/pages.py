@@ -22,7 +22,7 @@ from experiments.markdown import (
     turned_table,
     with_deviation,
 )
-from experiments.results import hardware, span
+from experiments.results import encoder_of, hardware, span
 from scoring.draws import NUM_DRAWS
 from scoring.evaluation import read_epochs
 from scoring.metrics import agreement_levels
@@ -35,7 +35,9 @@ PUBLISHED = tomllib.loads((HERE / "published.toml").read_text(encoding="utf-8"))
 
 def title_of(experiment, results):
     made_up = ", which is made up: the numbers say nothing about people" if "made up" in results.corpus.name else ""
-    return f"{experiment.title}, on {results.corpus.name}{made_up}"
+    encoders = [encoder_of(run) for system in results.folders for run in results.runs(system)[:1]]
+    through = "".join(f", words through {one}" for one in dict.fromkeys(filter(None, encoders)))
+    return f"{experiment.title}, on {results.corpus.name}{made_up}{through}"
 
 
 def scored_lines(experiment, results):

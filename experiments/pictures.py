@@ -99,7 +99,7 @@ def with_numbers(text, path):
                     raise KeyError(number)
                 return match[0]
             value = value_of(" ".join(source.split()))
-        except (InputError, KeyError, OSError) as error:
+        except (InputError, KeyError, TypeError, OSError) as error:
             raise InputError(f"{path}: the source '{source}' of {number} is not there ({error})") from error
         return f"{value:{'+' if number[0] in '+-' else ''}.{len(number.partition('.')[2])}f}{comment}"
 
@@ -119,7 +119,9 @@ def value_of(source):
     keys = rest[0].split(".")
     while keys:
         key = keys.pop(0)
-        found = found[key if key in found else f"{key}.{keys.pop(0)}"]  # such as "0.5"
+        if key not in found and keys:
+            key = f"{key}.{keys.pop(0)}"  # such as "0.5"
+        found = found[key]
     return float(found) * (100 if rest[1:] == ["x 100"] else 1)
 
 

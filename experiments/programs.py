@@ -86,11 +86,14 @@ def going_on(folder):
     going = Going(folder / f".going-{socket.gethostname()}-{os.getpid()}", os.environ["KERAS_BACKEND"])
     received = []
 
+    def asked():
+        return Terminated() if signal.SIGTERM in received else KeyboardInterrupt()
+
     def stop(number, frame):
         received.append(number)
         going.stop()
         if len(received) > 1:
-            raise KeyboardInterrupt
+            raise asked()
 
     wanted = [signal.SIGINT, signal.SIGTERM]
     wanted += [signal.SIGHUP] * (signal.getsignal(signal.SIGHUP) != signal.SIG_IGN)  # nohup wants hang-ups ignored
@@ -107,7 +110,7 @@ def going_on(folder):
         finally:
             going.stop()
     if received:
-        raise Terminated if signal.SIGTERM in received else KeyboardInterrupt
+        raise asked()
 
 
 @contextlib.contextmanager

@@ -93,7 +93,7 @@ class Results:
                 "dev_loss": {
                     name: f"{np.mean([stage.best_dev_loss for stage in each]):.4f}" for name, each in stages.items()
                 },
-                "encoder": _encoder_of(runs[0]),
+                "encoder": encoder_of(runs[0]),
                 "reads": f"{runs[0].settings.modality}, words of {runs[0].settings.words}"
                 + (" and marks" if runs[0].settings.marks else ""),
                 "hardware": hardware(runs),
@@ -102,7 +102,7 @@ class Results:
         return found
 
 
-def _encoder_of(run):
+def encoder_of(run):
     """The encoder that a run reads words through, in words; "" of none."""
     encoder = run.corpus.text_encoder if run.settings.words in ("encoder", "both") else None
     return f"{encoder.name}, layers {' '.join(map(str, encoder.layers))}" if encoder else ""

@@ -55,6 +55,9 @@ def gather(folders, into, suffix=""):
     for path in found.values():
         if into.resolve() == HERE and "made up" in read_text(path).partition("\n")[0]:
             raise InputError(f"{path}: is of a made-up corpus, and would stand in README.md; give another --into")
+    for name in found:
+        if suffix and f"{name}-{suffix}" in known:
+            raise InputError(f"--suffix {suffix}: {name}-{suffix} is another table; choose another suffix")
     around(into / "README.md", BEGIN)  # all is checked before anything is written
     texts = {}
     for name, path in found.items():
@@ -75,7 +78,7 @@ def gather(folders, into, suffix=""):
     rows, claims = rows_table(results, CONTENT["rows"]["index"]), markdown_table(HEADER, claims)
     write_text(results / "README.md", rendered("index", titles=titles, rows=rows, claims=claims))
     write_between(into / "README.md", BEGIN, rows_table(results, CONTENT["rows"]["readme"]))
-    return list(found)
+    return [f"{name}-{suffix}" if suffix else name for name in found]
 
 
 def _stems(results):

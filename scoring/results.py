@@ -20,7 +20,7 @@ from scoring.metrics import (
 )
 from storage.files import write_csv
 
-_MOST_DRAWN = 100_000  # test utterances: of more, intervals are narrow, and drawing takes minutes
+_MOST_DRAWN = 20_000  # test utterances: of more, intervals are narrow, and drawing takes minutes
 _WEIGHTS_AT_ONCE = 5_000_000
 
 
@@ -74,7 +74,7 @@ def agreement(task, predictions):
 
     Returns:
         {name: number, None where nothing can be scored}, "accuracy_9_at_coverage" {share: accuracy}, "intervals" {name:
-        [low, high]} of 95 %, dialogs drawn; none for more than a hundred thousand utterances.
+        [low, high]} of 95 %, dialogs drawn; none for more than 20,000 utterances.
     """
     found = agreement_scores(*test_votes(task), predictions, task.emotions)
     found = {name: None if np.isnan(value) else float(value) for name, value in found.items()}
@@ -85,7 +85,7 @@ def agreement(task, predictions):
 
 
 def _intervals(task, predictions):
-    """The intervals of `agreement`; so many draws at a time that they take little memory."""
+    """The intervals of `agreement`; so many draws at a time that their weights take little memory."""
     counts, dialog = draws_of(task)
     size = max(1, _WEIGHTS_AT_ONCE // len(dialog))
     parts = [

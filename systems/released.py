@@ -11,7 +11,7 @@ import numpy as np
 import model
 from data.contexts import context_rows, dialog_contexts, token_rows
 from data.scaling import Scaler
-from data.text import MAX_TOKENS, WORD_DIM, build_vocabulary, read_glove, token_ids, tokenize, word_matrix
+from data.text import MAX_TOKENS, WORD_DIM, build_vocabulary, known_shares, read_glove, token_ids, tokenize, word_matrix
 from storage.files import InputError
 from storage.runs import read_words
 from storage.weights import check_size, load_weights
@@ -194,9 +194,7 @@ class BranchRecogniser(Recogniser):
         self.needs = ("transcripts", "audio_features") if scaler else ("transcripts",)
 
     def known_words(self, transcripts):
-        known = set(self.vocabulary or ())
-        texts = [tokenize(transcript) for transcript in transcripts] if known else [()] * len(transcripts)
-        return np.array([np.mean([word in known for word in words]) if words else np.nan for words in texts])
+        return known_shares(transcripts, set(self.vocabulary)) if self.vocabulary else super().known_words(transcripts)
 
     @functools.cached_property
     def _with_vectors(self):

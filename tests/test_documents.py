@@ -146,7 +146,8 @@ def test_a_number_follows_its_source(tmp_path):
     page = tmp_path / "page.md"
     text = "It is 1.00<!-- table3 / T+A / accuracy / paper -->, and -9.9<!-- table3 /\nT / accuracy / paper --> points."
     assert with_numbers(text, page) == text.replace("1.00", "51.60").replace("-9.9", "+43.8")
-    for source in ("table3 / no such / accuracy / mean", "README.json / a", "results/table3.md"):
+    wrong = [f"checkpoints/iemocap-released/results.json / {keys}" for keys in ("no", "agreement.no.x", "seed.x.y")]
+    for source in ("table3 / no such / accuracy / mean", "README.json / a", "results/table3.md", *wrong):
         with pytest.raises(InputError, match="page.md: the source '.*' of 987654.3 is not there"):
             with_numbers(f"987654.3<!-- {source} -->", page)
 

@@ -17,7 +17,7 @@ from data.contexts import side_by_side, similar_length_batches
 from data.encoders import TextEncoder
 from data.rows import BLOCK_ROWS, MOST_IN_MEMORY, dialog_blocks
 from data.scaling import Scaler
-from data.text import MARKS, WORD_DIM, tokenize
+from data.text import MARKS, WORD_DIM, known_shares, tokenize
 from settings import Settings
 from storage.files import InputError
 from storage.runs import read_words
@@ -375,7 +375,7 @@ class DialogRecogniser(Recogniser):
             return np.array([1.0 if tokenize(transcript) else np.nan for transcript in transcripts])
         if not self.read.words:
             return super().known_words(transcripts)
-        return self.read.words.rows(transcripts, self._further_words(transcripts))[1]
+        return known_shares(transcripts, self.read.words.known.keys() | self._further_words(transcripts).keys())
 
     def _further_words(self, transcripts):
         """`Words.rows`' further words: one that the run does not know is looked for in its GloVe file once."""

@@ -6,6 +6,7 @@ import subprocess
 
 import numpy as np
 import pytest
+import soundfile
 from conftest import run_script
 from tiny_release import said
 
@@ -137,10 +138,16 @@ def test_without_ffmpeg_it_says_so(tmp_path, monkeypatch):
     release = write_release(tmp_path / "release")
     for name in CLIP_FOLDERS.values():
         (release / name).mkdir()
+    source = read_meld(release)
+    for utterance in source.utterances:
+        utterance.sound.path.write_bytes(b"\0\0\0\x18ftypmp42")
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(InputError, match="ffmpeg is not installed.*or leave audio out with --audio none"):
-        prepare(read_meld(release), tmp_path / "meld.h5", Options(jobs=1, progress=False))
+        prepare(source, tmp_path / "meld.h5", Options(jobs=1, progress=False))
     assert not (tmp_path / "meld.h5").exists()
+    soundfile.write(source.utterances[0].sound.path, np.sin(np.arange(16000) / 20), 16000, format="WAV")
+    prepare(source, tmp_path / "meld.h5", Options(jobs=1, progress=False))  # one can be read: the others are named
+    assert len(read_corpus(tmp_path / "meld.h5")) == 1
 
 
 needs_ffmpeg = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed")

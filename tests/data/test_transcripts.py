@@ -212,7 +212,7 @@ def test_oddities_are_named_with_their_utterances(tmp_path):
             ("Speaker (1): A", "Speaker (2): B", "Speaker (1): C", "d"),
             ["Speaker (1)", "Speaker (2)"] + ["Speaker (1)"] * 2,
         ),
-        (("JOHN: A", "MARY (V.O.): B", "JOHN (O.S.): C", "MARY (CONT'D): D"), ["JOHN", "MARY"] * 2),
+        (("JOHN: A", "MARY (V.O.): B", "JOHN (O.S.) (CONT'D): C", "MARY (Cont'd): D"), ["JOHN", "MARY"] * 2),
         (("agent: A", "agent: B"), ["agent"] * 2),
         (("Ann: I told him", "this: never again", "Bob: what", "Ann: yes"), ["Ann", "Ann", "Bob", "Ann"]),
         (("so: a", "yes", "so: b", "no"), ["Speaker"] * 4),

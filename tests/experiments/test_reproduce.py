@@ -397,7 +397,9 @@ def test_tables_are_gathered(tmp_path):
     cell = "– / **61.5** ± 0.7 [56.1, 65.0]"
     assert f"| **our causal system** | 5 | {cell} | {cell} |" in readme
     assert "| 1 | 51.6 / **49.8** [45.0, 54.0] |" in readme
-    assert gather([tmp_path / "b"], tmp_path, "mini") == ["causal"]  # beside the other one
+    assert gather([tmp_path / "b"], tmp_path, "mini") == ["causal-mini"]  # beside the other one
+    with pytest.raises(InputError, match="--suffix folds: causal-folds is another table"):
+        gather([tmp_path / "b"], tmp_path, "folds")
     assert [(tmp_path / "results" / f"causal{end}.md").read_text()[-3:] for end in ("", "-mini")] == ["52\n", "\n9\n"]
     index = (tmp_path / "results" / "README.md").read_text()
     assert index.index("- [Ours](causal.md)") < index.index("- [Ours](causal-mini.md)")
