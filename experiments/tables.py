@@ -69,20 +69,15 @@ def gather(folders, into, suffix=""):
     results.mkdir(exist_ok=True)
     for name, text in texts.items():
         write_text(results / name, text)
-    pages = [(known.index(name), stem) for stem in _stems(results) if (name := _table_of(stem, known))]
-    titles = {
-        stem: read_text(results / f"{stem}.md").partition("\n")[0].removeprefix("# ") for _, stem in sorted(pages)
-    }
+    stems = [path.stem for path in results.glob("*.md")]
+    pages = sorted((known.index(name), stem) for stem in stems if (name := _table_of(stem, known)))
+    titles = {stem: read_text(results / f"{stem}.md").partition("\n")[0].removeprefix("# ") for _, stem in pages}
     claims = verdicts(results)
     write_csv(results / "claims.csv", HEADER, claims)
     rows, claims = rows_table(results, CONTENT["rows"]["index"]), markdown_table(HEADER, claims)
     write_text(results / "README.md", rendered("index", titles=titles, rows=rows, claims=claims))
     write_between(into / "README.md", BEGIN, rows_table(results, CONTENT["rows"]["readme"]))
     return [f"{name}-{suffix}" if suffix else name for name in found]
-
-
-def _stems(results):
-    return [path.stem for path in results.glob("*.md")]
 
 
 def _table_of(stem, known):

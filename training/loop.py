@@ -84,7 +84,7 @@ def fit(stage, network, data, task, folder, earlier_rows, stop, kept_epochs=None
         progress.seconds += time.perf_counter() - began
         folder.check_there()
         state.save(progress)
-        history = [EpochRow(stage.name, *past) for past in progress.history]
+        history = rows_of(stage, progress)
         write_csv(folder.path / "history.csv", EpochRow._fields, earlier_rows + history)
         board.write(history[-1])
         bar.report(history[-1], progress)
@@ -92,7 +92,12 @@ def fit(stage, network, data, task, folder, earlier_rows, stop, kept_epochs=None
     board.close()
     state.restore_best()
     summary = {name: getattr(progress, name) for name in ("best_epoch", "best_dev_loss", "seconds")}
-    return {"epochs": progress.epoch, **summary}, [EpochRow(stage.name, *past) for past in progress.history]
+    return {"epochs": progress.epoch, **summary}, rows_of(stage, progress)
+
+
+def rows_of(stage, progress):
+    """The `EpochRow`s of the epochs that a stage has finished."""
+    return [EpochRow(stage.name, *past) for past in progress.history]
 
 
 def begin(network, recipe):
