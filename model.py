@@ -257,13 +257,13 @@ def load_released_weights(network, path):
             expected += zip(layer.weights, _RELEASED_NAMES[kind], strict=True)
     with open_hdf5(path, "docs/reproducing.md says which file is theirs") as file:
         root = "model_weights/" if "model_weights" in file else ""
-        names = _released_weight_names(path, file, root)
-        _check_released_layout(path, names, [name for _, name in expected])
-        datasets = [plain_dataset(path, file, name) for name in names]
+        names = _released_weight_names(file, root)
+        _check_released_layout(names, [name for _, name in expected])
+        datasets = [plain_dataset(file, name) for name in names]
         for (variable, name), dataset in zip(expected, datasets, strict=True):
             if dataset.shape != tuple(variable.shape) or dataset.dtype != variable.dtype:
                 raise InputError(
-                    f"{path}: '{dataset.name}' is {dataset.dtype} {dataset.shape}, expected for {name} of "
+                    f"'{dataset.name}' is {dataset.dtype} {dataset.shape}, expected for {name} of "
                     f"{variable.path.split('/')[0]}: {variable.dtype} {tuple(variable.shape)}"
                 )
         arrays = [dataset[()] for dataset in datasets]
@@ -273,28 +273,28 @@ def load_released_weights(network, path):
             raise InputError(f"{path}: {name} of {variable.path} is not in the network as it is in the file")
 
 
-def _released_weight_names(path, file, root):
+def _released_weight_names(file, root):
     """Full names of the weights in a Keras 2 file, layer by layer in the file's order."""
     names = []
-    for layer in _attribute_names(path, plain_item(path, file, root.strip("/")) if root else file, "layer_names"):
-        group = plain_item(path, file, f"{root}{layer}")
-        names += [f"{root}{layer}/{weight}" for weight in _attribute_names(path, group, "weight_names")]
+    for layer in _attribute_names(plain_item(file, root.strip("/")) if root else file, "layer_names"):
+        group = plain_item(file, f"{root}{layer}")
+        names += [f"{root}{layer}/{weight}" for weight in _attribute_names(group, "weight_names")]
     return names
 
 
-def _attribute_names(path, item, attribute):
+def _attribute_names(item, attribute):
     if attribute not in item.attrs:
-        raise InputError(f"{path}: not a Keras 2 weight file (attribute '{attribute}' of '{item.name}' is missing)")
+        raise InputError(f"not a Keras 2 weight file (attribute '{attribute}' of '{item.name}' is missing)")
     return [name.decode() if isinstance(name, bytes) else str(name) for name in item.attrs[attribute]]
 
 
-def _check_released_layout(path, names, expected):
+def _check_released_layout(names, expected):
     """Compares the weights' own names (`.../WQ_a:0`) in order, before anything is read."""
     found = [name.rsplit("/", 1)[-1].split(":")[0] for name in names]
     for number, pair in enumerate(itertools.zip_longest(expected, found, fillvalue="nothing")):
         if pair[0] != pair[1]:
             place = f" at '{names[number]}'" if number < len(names) else ""
             raise InputError(
-                f"{path}: another architecture: weight {number + 1} should be {pair[0]}, the file has {pair[1]}{place} "
+                f"another architecture: weight {number + 1} should be {pair[0]}, the file has {pair[1]}{place} "
                 f"({len(expected)} weights expected, {len(found)} in the file)"
             )

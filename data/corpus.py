@@ -150,75 +150,76 @@ def read_corpus(path):
             holds links out of the file, or declares more data than the file can hold.
     """
     with open_hdf5(path, "make one with 'python -m data.prepare'") as file:
-        _check_header(path, file)
+        _check_header(file)
         split = ("split",) if "split" in file else ()
         numbers = NUMBERS | (_VECTORS if "text" in file else {})
-        _check_layout(path, file, TEXT + split, numbers)
-        arrays = {name: _read_text(path, file, name) for name in TEXT + split}
-        arrays |= {name: _read_numbers(path, file[name], name, dtype) for name, dtype in numbers.items()}
-        corpus = Corpus(
-            name=_text_attribute(path, file, "corpus"),
-            emotions=_names_attribute(path, file, "emotions"),
-            audio_feature_set=_text_attribute(path, file, "audio_feature_set"),
-            audio_names=_names_attribute(path, file["audio"], "names"),
-            text_encoder=_encoder(path, file["text"]) if "text" in file else None,
-            audio_encoder=_encoder(path, file["audio"]) if "encoder" in file["audio"].attrs else None,
-            sha256=sha256(path),
-            **arrays,
-        )
+        _check_layout(file, TEXT + split, numbers)
+        values = {
+            "name": _text_attribute(file, "corpus"),
+            "emotions": _names_attribute(file, "emotions"),
+            "audio_feature_set": _text_attribute(file, "audio_feature_set"),
+            "audio_names": _names_attribute(file["audio"], "names"),
+            "text_encoder": _encoder(file["text"]) if "text" in file else None,
+            "audio_encoder": _encoder(file["audio"]) if "encoder" in file["audio"].attrs else None,
+        }
+        values |= {name: _read_text(file, name) for name in TEXT + split}
+        for name, dtype in numbers.items():
+            stays = dtype == "float32" and 4 * file[name].size > MOST_IN_MEMORY
+            values[name] = rows_of_dataset(path, name, file[name].shape) if stays else _read_numbers(file, name, dtype)
+    corpus = Corpus(**values, sha256=sha256(path))
     check_corpus(corpus, path)
     return corpus
 
 
-def _check_header(path, file):
+def _check_header(file):
     if _plain(file.attrs.get("format")) != FORMAT:
         raise InputError(
-            f"{path}: not a corpus file (attribute format is not '{FORMAT}'); make one with 'python -m data.prepare'"
+            f"not a corpus file (attribute format is not '{FORMAT}'); make one with 'python -m data.prepare'"
         )
     version = file.attrs.get("format_version")
     if np.ndim(version) or version != FORMAT_VERSION:
         raise InputError(
-            f"{path}: format version {version}, this program reads version {FORMAT_VERSION}; prepare the file again"
+            f"format version {version}, this program reads version {FORMAT_VERSION}; prepare the file again"
         )
 
 
-def _check_layout(path, file, text_names, numbers):
+def _check_layout(file, text_names, numbers):
     """Checks every dataset before any is read, so that a damaged or hostile file costs no memory."""
     num_rows = None
     for name in [*text_names, *numbers]:
-        dataset = plain_dataset(path, file, name)
+        dataset = plain_dataset(file, name)
         num_rows = dataset.shape[0] if num_rows is None and dataset.ndim else num_rows
         if (num_rows or 0) > file.id.get_filesize():  # an id alone takes more than a byte
-            raise InputError(f"{path}: declares {num_rows} utterances, more than the file can hold; it is damaged")
+            raise InputError(f"declares {num_rows} utterances, more than the file can hold; it is damaged")
         ndim = 2 if name in ("votes_external", "votes_self", "audio", "text") else 1
         if dataset.ndim != ndim or dataset.shape[0] != num_rows:
-            raise InputError(f"{path}: '{name}' has shape {dataset.shape}, expected {num_rows} rows and {ndim} axes")
+            raise InputError(f"'{name}' has shape {dataset.shape}, expected {num_rows} rows and {ndim} axes")
         if name in text_names and h5py.check_string_dtype(dataset.dtype) is None:
-            raise InputError(f"{path}: '{name}' must hold text, found {dataset.dtype}")
+            raise InputError(f"'{name}' must hold text, found {dataset.dtype}")
         if name in numbers and dataset.dtype.kind not in "iuf":
-            raise InputError(f"{path}: '{name}' must hold numbers, found {dataset.dtype}")
+            raise InputError(f"'{name}' must hold numbers, found {dataset.dtype}")
 
 
 def _plain(value):
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
 
 
-def _text_attribute(path, item, name):
+def _text_attribute(item, name):
     value = _plain(item.attrs.get(name))
     if not isinstance(value, str):
-        raise InputError(f"{path}: attribute '{name}' must be a text, found {value!r}; prepare the file again")
+        raise InputError(f"attribute '{name}' must be a text, found {value!r}; prepare the file again")
     return value
 
 
-def _names_attribute(path, item, name):
+def _names_attribute(item, name):
     values = item.attrs.get(name)
     names = tuple(map(_plain, values)) if np.ndim(values) == 1 else (None,)
     if not all(isinstance(value, str) for value in names):
-        raise InputError(f"{path}: attribute '{name}' must be a list of names; prepare the file again")
+        raise InputError(f"attribute '{name}' must be a list of names; prepare the file again")
     return names
 
 
-def _encoder(path, dataset):
+def _encoder(dataset):
     """What the attributes of a dataset say of its encoder."""
     attributes = {name: dataset.attrs.get(name) for name in ("encoder", "layers", "pooling", "sha256")}
     values = {name: np.asarray(_plain(value)).tolist() for name, value in attributes.items()}
@@ -226,33 +227,29 @@ def _encoder(path, dataset):
         return EncoderFiles.model_validate_json(json.dumps({"name": values.pop("encoder")} | values, default=str))
     except ValidationError as error:
         where = dataset.name.removeprefix("/")
-        raise InputError(f"{path}: attributes of '{where}': {said_of(error)}; prepare the file again") from error
+        raise InputError(f"attributes of '{where}': {said_of(error)}; prepare the file again") from error
 
 
-def _read_text(path, file, name):
+def _read_text(file, name):
     """The texts of a dataset, a few at a time: all its rows could point at one huge text."""
     values, num_characters = [], 0
     for start in range(0, len(file[name]), 64):
         values += file[name].asstr()[start : start + 64].tolist()
         if max(map(len, values[start:])) > _LARGEST_TEXT_BYTES:
-            raise InputError(
-                f"{path}: '{name}' has a text of more than {_LARGEST_TEXT_BYTES} characters; it is damaged"
-            )
+            raise InputError(f"'{name}' has a text of more than {_LARGEST_TEXT_BYTES} characters; it is damaged")
         num_characters += sum(map(len, values[start:]))
         if num_characters > LARGEST_RATIO * file.id.get_filesize():
-            raise InputError(f"{path}: '{name}' declares more text than the file can hold; it is damaged")
+            raise InputError(f"'{name}' declares more text than the file can hold; it is damaged")
     return np.array(values, object)
 
 
-def _read_numbers(path, dataset, name, dtype):
+def _read_numbers(file, name, dtype):
     """The values as `dtype`; whole numbers that it cannot hold would wrap around without a word."""
-    if np.dtype(dtype).itemsize * dataset.size > MOST_IN_MEMORY and np.dtype(dtype).kind == "f" and dataset.ndim == 2:
-        return rows_of_dataset(path, name, dataset.shape)
-    values = dataset[()]
+    values = file[name][()]
     if np.dtype(dtype).kind == "i" and values.size:
         limits = np.iinfo(dtype)
         if not (values.min() >= limits.min and values.max() <= limits.max and (values == np.trunc(values)).all()):
-            raise InputError(f"{path}: '{name}' must hold whole numbers of at most {limits.max}; it is damaged")
+            raise InputError(f"'{name}' must hold whole numbers of at most {limits.max}; it is damaged")
     return values.astype(dtype, copy=False)
 
 

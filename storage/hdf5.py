@@ -81,7 +81,9 @@ def atomic_hdf5(path):
 
 @contextlib.contextmanager
 def open_hdf5(path, advice):
-    """Opens a file for reading; whatever goes wrong while it is open becomes an InputError.
+    """Opens a file for reading; whatever goes wrong while it is open becomes an InputError that names it.
+
+    So what is raised in the block need not name the file again.
 
     Args:
         path: the file.
@@ -90,8 +92,8 @@ def open_hdf5(path, advice):
     try:
         with h5py.File(path, "r") as file:
             yield file
-    except InputError:
-        raise
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file; {advice}") from error
     except PermissionError as error:
@@ -103,7 +105,7 @@ def open_hdf5(path, advice):
         raise InputError(f"{path}: not a readable HDF5 file, or truncated ({reason}); {advice}") from error
 
 
-def plain_item(path, file, name):
+def plain_item(file, name):
     """The group or dataset `name`, reached without following a link.
 
     Raises:
@@ -113,26 +115,24 @@ def plain_item(path, file, name):
     for part in name.split("/"):  # each group on the way could be a link, too
         link = item.get(part, getlink=True) if isinstance(item, h5py.Group) else None
         if link is None:
-            raise InputError(f"{path}: '{name}' is missing")
+            raise InputError(f"'{name}' is missing")
         if not isinstance(link, h5py.HardLink):
-            raise InputError(f"{path}: '{name}' is a link; links are refused")
+            raise InputError(f"'{name}' is a link; links are refused")
         item = item[part]
     return item
 
 
-def plain_dataset(path, file, name):
+def plain_dataset(file, name):
     """The dataset `name`, after checks that need no memory: no link, no outside data, no impossible size.
 
     Raises:
         InputError: says what is wrong with it.
     """
-    dataset = plain_item(path, file, name)
+    dataset = plain_item(file, name)
     if not isinstance(dataset, h5py.Dataset) or dataset.shape is None:
-        raise InputError(f"{path}: '{name}' is not a dataset")
+        raise InputError(f"'{name}' is not a dataset")
     if dataset.is_virtual or dataset.external:
-        raise InputError(f"{path}: '{name}' keeps its data in another file; such files are refused")
+        raise InputError(f"'{name}' keeps its data in another file; such files are refused")
     if dataset.size * dataset.dtype.itemsize > LARGEST_RATIO * max(file.id.get_filesize(), 1):
-        raise InputError(
-            f"{path}: '{name}' declares {dataset.shape} values, more than the file can hold; it is damaged"
-        )
+        raise InputError(f"'{name}' declares {dataset.shape} values, more than the file can hold; it is damaged")
     return dataset

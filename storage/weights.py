@@ -35,14 +35,12 @@ def load_arrays(path, expected):
     with open_hdf5(path, ADVICE) as file:
         others = sorted(set(file) - set(expected))
         if others:
-            raise InputError(f"{path}: holds '{others[0]}', which the network does not have; is it of another variant?")
-        datasets = {name: plain_dataset(path, file, name) for name in expected}
+            raise InputError(f"holds '{others[0]}', which the network does not have; is it of another variant?")
+        datasets = {name: plain_dataset(file, name) for name in expected}
         for name, (shape, dtype) in expected.items():
             found = datasets[name]
             if found.shape != tuple(shape) or found.dtype != dtype:
-                raise InputError(
-                    f"{path}: '{name}' is {found.dtype} {found.shape}, the network needs {dtype} {tuple(shape)}"
-                )
+                raise InputError(f"'{name}' is {found.dtype} {found.shape}, the network needs {dtype} {tuple(shape)}")
         return {name: dataset[()] for name, dataset in datasets.items()}, dict(file.attrs)
 
 
