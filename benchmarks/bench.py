@@ -24,13 +24,15 @@ HERE = Path(__file__).parent
 BEGIN = "<!-- Written by make bench: begin -->"
 PARTS = ("fusion", "fusion-side-by-side", "causal", "stream", "context-length", "evaluation", "evaluation-causal")
 PARTS += ("text", "text-side-by-side", "audio", "extraction", "predict-hour", "start-up", "whole-run", "scale")
+MORE_PARTS = ("fusion-bfloat16",)  # need PyTorch, so they are measured where they are asked for
+PARTS_HELP = "which (default: all but fusion-bfloat16, which needs KERAS_BACKEND=torch)"
 
 
 def main():
     parser = argparse.ArgumentParser(description="Time every part on this machine; some minutes.")
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="which (default: all)")
+    parser.add_argument("--parts", nargs="+", choices=PARTS + MORE_PARTS, default=list(PARTS), help=PARTS_HELP)
     parser.add_argument("--out", type=Path, default=HERE, help="folder of RESULTS.md and results.json")
-    parser.add_argument("--in-process", choices=PARTS, help=argparse.SUPPRESS)
+    parser.add_argument("--in-process", choices=PARTS + MORE_PARTS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     check_backend()
     if arguments.in_process:
@@ -52,7 +54,8 @@ def bench(parts, out):
         InputError: a part failed; the message has its last line.
     """
     path = made_folder(out) / "results.json"
-    known = {part: found for part, found in (read_json(path) if path.exists() else {}).items() if part in PARTS}
+    known = read_json(path) if path.exists() else {}
+    known = {part: found for part, found in known.items() if part in PARTS + MORE_PARTS}
     for part in parts:
         print(f"{time.strftime('%H:%M:%S')}  {part}", flush=True)
         command = [sys.executable, "-m", "benchmarks.bench", "--in-process", part]
@@ -92,7 +95,7 @@ def page(known):
 
 def machine(known):
     """What was measured, where."""
-    about = known.get("fusion", {})
+    about = known.get("fusion") or next((found for found in known.values() if "devices" in found), {})
     where = f"{about['machine']}, {' '.join(about['devices'])}, {about['backend']}" if about else "this machine"
     return (
         f"Measured on {where}; IEMOCAP's dialog lengths (5,800 training contexts of Sessions 1, 2 and 5, 2,103 test "
@@ -113,11 +116,11 @@ def _number(key, form="{:.1f} s", scale=1):
     return lambda found: form.format(scale * found[key])
 
 
-def _ratio(other):
+def _ratio(other, ours="ours"):
     def shown(found):
         rounds = found["rounds_s"]
-        each = [theirs / ours for theirs, ours in zip(rounds[other], rounds["ours"], strict=True)]
-        return f"{found[other] / found['ours']:.1f} times as fast, rounds {min(each):.1f} to {max(each):.1f}"
+        each = [theirs / own for theirs, own in zip(rounds[other], rounds[ours], strict=True)]
+        return f"{found[other] / found[ours]:.1f} times as fast, rounds {min(each):.1f} to {max(each):.1f}"
 
     return shown
 
@@ -165,6 +168,9 @@ ROWS = (
         "",
     ),
     ("of which a fusion epoch reaches", "fusion", _number("share_of_matmul_rate", "{:.0f} %", 100), "65 %"),
+    ("side by side, PyTorch, one thread: fusion epoch", "fusion-bfloat16", _number("ours"), ""),
+    ("the same, operands of products in bfloat16", "fusion-bfloat16", _number("bfloat16"), ""),
+    ("bfloat16 against float32", "fusion-bfloat16", _ratio("ours", "bfloat16"), "1.4 times"),
     ("causal system, epoch of a member", "causal", _number("epoch_s"), "2 s"),
     ("causal system, `stream().step()` at 200 utterances", "stream", _number("step_s", "{:.1f} ms", 1000), "10 ms"),
     ("predicting 2,103 contexts, tracing included", "evaluation", _number("first_s"), "10 s"),

@@ -26,7 +26,7 @@ from experiments.operations import forward_flops, recipe_of, seconds_of_steps
 from experiments.peers import bc_lstm, context_vectors, pad
 from model import audio_branch, fusion_network, predict_contexts, text_branch
 from settings import Settings
-from storage.files import read_json
+from storage.files import InputError, read_json
 from storage.runs import CorpusFile, Run
 from systems import system_of
 from systems.causal import CausalRecogniser
@@ -139,6 +139,29 @@ def fusion_side_by_side():
         "bc_lstm": (bc_lstm(10), lambda chosen: context_vectors(*of(chosen))),
     }
     return {"largest_difference": difference, **in_turn(systems, len(audio), steps=8)}
+
+
+def fusion_bfloat16():
+    """Steps of the fusion network, and of the same with the operands of its products in bfloat16.
+
+    In PyTorch, on one thread: where the processor has such instructions, its oneDNN rounds the operands and sums in
+    float32. Of the backends it alone has a switch that can be turned between two steps.
+    """
+    if keras.backend.backend() != "torch":
+        raise InputError("fusion-bfloat16 is measured in PyTorch; set KERAS_BACKEND=torch")
+    backend.torch.set_num_threads(1)  # two wait for each other wherever another program has the core of one
+    audio, text = contexts(TRAIN)
+
+    def system(precision):
+        def inputs(chosen):
+            backend.torch.set_float32_matmul_precision(precision)
+            return context_rows([audio[i] for i in chosen], [text[i] for i in chosen], CONTEXT_LENGTH)
+
+        return fusion_network(context_length=CONTEXT_LENGTH), inputs
+
+    systems = {"ours": system("highest"), "bfloat16": system("medium")}
+    found = in_turn(systems, len(audio), steps=8, rounds=9)
+    return {**found, "times_as_fast": found["ours"] / found["bfloat16"], **backend.describe_device()}
 
 
 def text_side_by_side():
