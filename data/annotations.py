@@ -1,5 +1,6 @@
 """What people annotate with: Praat's TextGrid, ELAN's eaf, CHAT's cha."""
 
+import dataclasses
 import functools
 import io
 import re
@@ -154,24 +155,23 @@ def read_cha(path, notes):
     lost = sum(line.startswith("*") for line in lines) - len(found)
     if lost:
         notes[f"{lost} of the lines begin with * and name no speaker with a colon: left out"] = []
-    timed, untimed = [], []
+    pieces, untimed = [], []
     for match in found:
         times = [int(one) / 1000 for pair in _CHAT_TIME.findall(match["text"]) for one in pair]
         text = _CHAT_TIME.sub("", match["text"])
         for pattern, replacement in _CHAT_MARKS:
             text = pattern.sub(replacement, text)
         text = "" if re.fullmatch(r"[\s\W]*", text) else text
-        speaker = names.get(match["code"], match["code"])
-        if times:
-            timed.append(Piece(times[0], times[-1], speaker, text))
-        elif timed:
-            untimed.append(len(timed))
-            timed.append(Piece(timed[-1].end_s, timed[-1].end_s, speaker, text))
-        else:
-            untimed.append(len(timed))
-            timed.append(Piece(0.0, 0.0, speaker, text))
+        if not times:
+            untimed.append(len(pieces))
+            times = [pieces[-1].end_s if pieces else 0.0]
+        pieces.append(Piece(times[0], times[-1], names.get(match["code"], match["code"]), text))
+    for place in reversed(untimed):  # where lines overlap, the next one may have begun before
+        if place + 1 < len(pieces):
+            start_s = min(pieces[place].start_s, pieces[place + 1].start_s)
+            pieces[place] = dataclasses.replace(pieces[place], start_s=start_s, end_s=start_s)
     if found and len(untimed) == len(found):
         raise InputError(f"{path}: no utterance has times (the bullets that link a line to the sound)")
     if untimed:
         notes[f"{len(untimed)} lines have no times: taken to come where the line before ends, without sound"] = []
-    return timed
+    return pieces

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from data.speakers import speakers_in
 
+WHOLE_NUMBERS = "times are whole numbers"  # of what, only those can tell who know the recording
 LONGEST_PAUSE_S = 0.7  # a longer one between two words ends an utterance
 
 _SENTENCE_END = re.compile(r"(?:(?<!\.)\.|[!?。！？؟।])[\"'”’»)\]]*$")
@@ -22,6 +23,12 @@ class Piece:
     speaker: str | None
     text: str
     name: str | None = None
+
+
+def note_whole_numbers(pieces, notes):
+    """Notes `WHOLE_NUMBERS` of pieces whose times are bare numbers, if they are that."""
+    if not any(piece.start_s % 1 or (piece.end_s or 0) % 1 for piece in pieces):
+        notes[WHOLE_NUMBERS] = []
 
 
 def with_speakers(pieces):

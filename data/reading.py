@@ -20,12 +20,13 @@ _BYTE_ORDER_MARKS = {  # the longer first: UTF-32's begins with UTF-16's
     codecs.BOM_UTF16_LE: "utf-16-le",
     codecs.BOM_UTF16_BE: "utf-16-be",
 }
+XML, JSON = "an XML file", "a JSON file"
 # How files begin that are given in place of others.
 _KINDS = {
     rb"version https://git-lfs": "a pointer of Git LFS, not the file; fetch it with 'git lfs pull'",
     rb"(?:\.\./)*(?:\.git/annex|/annex)/": "a pointer of git-annex, not the file; fetch it with 'git annex get'",
     rb"\s*<(?:!doctype|html)": "a web page, not the file; was a login needed to fetch it?",
-    rb"\s*<\?xml": "an XML file",
+    rb"\s*<\?xml": XML,
     rb"#EXTM3U|\[playlist\]": "a playlist, not sound",
     rb"PK\x03\x04": "a zip archive (or a spreadsheet under another name)",
     rb"\xd0\xcf\x11\xe0": "an old Office document (.xls, .doc)",
@@ -33,7 +34,7 @@ _KINDS = {
     rb"%PDF": "a PDF document",
     rb"\x89HDF": "an HDF5 file",
     rb"\{\\rtf": "an RTF document; save it as plain text",
-    rb"\s*[{\[]\s*[\"{\[]": "a JSON file",
+    rb"\s*[{\[]\s*[\"{\[]": JSON,
 }
 _SPREADSHEETS = (".xlsx", ".xlsm", ".xls", ".ods")
 _DELIMITERS = ",;\t|"
@@ -169,7 +170,7 @@ def read_rows(path):
         raise InputError(f"{path}: {kind}; expected a table, with a header line and one row per utterance")
     else:
         text, notes = decode(content, path)
-        lines = _cells_of_text(path, text)
+        lines = list(_cells_of_text(path, text, notes))
     lines = ((number, [cell.strip(_BLANK) for cell in cells]) for number, cells in lines)
     lines = [(number, cells) for number, cells in lines if any(cells)]
     if len(lines) < 2:
@@ -202,8 +203,11 @@ def read_rows(path):
     return rows, columns, [f"{path}: {note}" for note in notes]
 
 
-def _cells_of_text(path, text):
-    """(line number, cells) of each row of a text; a row that goes on over lines has the number of its last."""
+def _cells_of_text(path, text, notes):
+    """(line number, cells) of each row of a text; a row that goes on over lines has the number of its last.
+
+    A quote that is not closed swallows the rows below it: that is noted where a line within a cell looks like a row.
+    """
     start = 0
     if declared := re.match(r"sep=(.)\r?\n", text):  # Excel's own
         text, start = text[declared.end() :], 1
@@ -215,13 +219,20 @@ def _cells_of_text(path, text):
     )
     quoting = csv.QUOTE_NONE if _OF_WHISPER.fullmatch(text) else csv.QUOTE_MINIMAL
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True, quoting=quoting)
+    first = start + 1  # line of the row
     try:
         for cells in reader:
+            within = [line for cell in cells for line in cell.splitlines()[1:]]
+            if len(cells) > 1 and any(line.count(delimiter) >= len(cells) - 1 for line in within):
+                notes.append(f"line {first}: a quote goes on over what look like rows; is one too many or missing?")
+            first = start + reader.line_num + 1
             if delimiter != ",":
                 cells = [cell.replace(",", ".") if _DECIMAL_COMMA.fullmatch(cell) else cell for cell in cells]
             yield start + reader.line_num, cells
     except csv.Error as error:
-        raise InputError(f"{path}, line {start + reader.line_num}: not CSV ({error})") from error
+        unclosed = "unexpected end of data" in str(error)
+        number, said = (first, "a quote is not closed") if unclosed else (start + reader.line_num, error)
+        raise InputError(f"{path}, line {number}: not CSV ({said})") from error
 
 
 def _cells_of_spreadsheet(path):
@@ -229,12 +240,37 @@ def _cells_of_spreadsheet(path):
     import pandas  # noqa: PLC0415 (takes half a second, and most tables are text)
 
     try:
-        sheets = pandas.read_excel(path, sheet_name=None, header=None, dtype=str, na_filter=False)
+        engine = "calamine" if path.suffix.lower() in (".xls", ".ods") else "openpyxl"
+        sheets = pandas.read_excel(path, engine=engine, sheet_name=None, header=None, dtype=object, na_filter=False)
     except ImportError as error:
         package = "openpyxl" if "openpyxl" in str(error) else "python-calamine"
         raise InputError(f"{path}: needs the package {package}: pip install {package}; or save it as CSV") from error
     except Exception as error:  # each of its engines has errors of its own
         raise InputError(f"{path}: not a readable spreadsheet ({str(error)[:200]}); save it as CSV in UTF-8") from error
-    name, frame = next(iter(sheets.items()))
-    notes = [f"{len(sheets)} sheets; the first, {name!r}, is read"] if len(sheets) > 1 else []
-    return [(number, list(map(str, cells))) for number, cells in enumerate(frame.to_numpy().tolist(), 1)], notes
+    name, frame = next((one for one in sheets.items() if len(one[1]) > 1), next(iter(sheets.items())))
+    which = "the first," if name == next(iter(sheets)) else "the first with rows,"
+    notes = [f"{len(sheets)} sheets; {which} {name!r}, is read"] if len(sheets) > 1 else []
+    lines = list(enumerate(frame.to_numpy().tolist(), 1))
+    for number, cells in lines:
+        if any(isinstance(cell, float) and math.isnan(cell) for cell in cells):
+            raise InputError(f"{path}, line {number}: a cell is an error (such as #N/A or #REF!); mend it")
+    if engine == "openpyxl":
+        _refuse_formulas(path, name, lines)
+    return [(number, list(map(str, cells))) for number, cells in lines], notes
+
+
+def _refuse_formulas(path, name, lines):
+    """Refuses formulas without a saved value, which read as empty: programs write such files, spreadsheets do not."""
+    import openpyxl  # noqa: PLC0415
+
+    if not any(cell == "" for _, cells in lines for cell in cells):
+        return
+    with open(path, "rb") as file:  # whatever its name ends with
+        sheet = openpyxl.load_workbook(file)[name]
+    for row, (number, cells) in zip(sheet.iter_rows(), lines, strict=False):
+        for cell, value in zip(row, cells, strict=False):
+            if value == "" and cell.data_type == "f":
+                raise InputError(
+                    f"{path}, line {number}: {cell.coordinate} is a formula without a saved value; open the file in "
+                    "Excel or LibreOffice and save it"
+                )

@@ -1,9 +1,18 @@
 """What recognisers of speech write as JSON: whisper, whisperX, whisper.cpp."""
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, FiniteFloat, TypeAdapter, ValidationError
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 
 from data import reading
-from data.pieces import Piece, cut, with_speakers
+from data.pieces import Piece, cut, note_whole_numbers, with_speakers
 from settings import said_of
 from storage import files
 from storage.files import InputError
@@ -27,9 +36,18 @@ class _Segment(BaseModel):
 
     start: FiniteFloat
     end: FiniteFloat
-    text: str = ""
+    text: str | None = None
     speaker: str | None = None
     words: list[_Word] | None = None
+
+    @model_validator(mode="after")
+    def _has_text(self):
+        """Without its text, a segment's words are that."""
+        if self.text is None and self.words is None:
+            raise ValueError("it has no text")
+        if self.text is None:
+            self.text = " ".join(word.word.strip() for word in self.words)
+        return self
 
 
 def read_json(path, notes):
@@ -38,7 +56,8 @@ def read_json(path, notes):
     if isinstance(value, dict) and value.get("format") == _ANSWERS:
         raise InputError(f"{path}: what predict.py wrote, not a transcript")
     try:
-        if isinstance(value, dict) and "transcription" in value and "segments" not in value:  # whisper.cpp
+        of_cpp = isinstance(value, dict) and "transcription" in value and "segments" not in value  # whisper.cpp
+        if of_cpp:
             value = [
                 {
                     "start": one["offsets"]["from"] / 1000,
@@ -50,10 +69,13 @@ def read_json(path, notes):
             ]
         else:
             value = value["segments"] if isinstance(value, dict) else value
+            if value and all("word" in one and "text" not in one for one in value):  # whisperX's words alone
+                times = [one[name] for one in value for name in ("start", "end") if name in one]
+                value = [{"start": min(times), "end": max(times), "words": value}]
         segments = TypeAdapter(list[_Segment]).validate_python(value)
     except ValidationError as error:
         raise InputError(f"{path}: {said_of(error, 'segment {}'.format)}; is it of whisper or whisperX?") from error
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path}: no segments in it, as whisper and whisperX write them ({error})") from error
     pieces = []
     for segment in segments:
@@ -62,6 +84,8 @@ def read_json(path, notes):
             pieces += cut(_timed(words, segment), segment.text)
         else:
             pieces.append(Piece(segment.start, segment.end, segment.speaker, segment.text))
+    if not of_cpp:
+        note_whole_numbers(pieces, notes)
     return with_speakers(pieces)
 
 

@@ -26,7 +26,7 @@ _TOUCHING_S = 0.1  # between the cues of live captions
 
 def read_subtitles(path, notes):
     """The pieces of WebVTT and SRT."""
-    text = reading.text_of(path).lstrip()
+    text = _whole_cues(reading.text_of(path).lstrip())
     try:
         captions = webvtt.from_buffer(io.StringIO(text), path.suffix[1:].lower()).captions
     except webvtt.errors.MalformedFileError as error:
@@ -53,6 +53,18 @@ def read_subtitles(path, notes):
             pieces.append(Piece(begins, stops, name, words))
             begins = stops
     return pieces
+
+
+def _whole_cues(text):
+    """The text, with the words behind an empty line joined to their cue, which WebVTT would end there."""
+    blocks = []
+    for block in re.split(r"\n(?:[ \t]*\n)+", "\n".join(text.splitlines())):
+        own = "-->" in block or re.match(r"(?:NOTE|STYLE|REGION)\b|\d+$", block)
+        if block and not own and blocks and "-->" in blocks[-1]:
+            blocks[-1] += f"\n{block}"
+        else:
+            blocks.append(block)
+    return "\n\n".join(blocks)
 
 
 def _plain(line):

@@ -10,16 +10,17 @@ from pathlib import Path
 
 from data import reading
 from data.annotations import read_cha, read_eaf, read_textgrid
-from data.pieces import Piece, with_speakers
+from data.pieces import Piece, note_whole_numbers, with_speakers
 from data.recognised import read_json
 from data.subtitles import read_subtitles
 from data.utterance import Utterance
-from storage.files import InputError
+from storage.files import InputError, named
 
 ONE_SPEAKER = "Speaker"  # where the transcript names nobody
 NO_END = "no end is given: taken to last until the next one starts"
 NO_SPEAKERS = "no speakers are named: all of it is taken for one speaker"
 _EARLY_S = 0.5  # that a start may lie before the recording
+_LONGEST_S = 1e7  # of a recording, four months
 
 
 def read_transcript(path):
@@ -40,6 +41,11 @@ def read_transcript(path):
     if reader is None:
         raise InputError(f"{path}: no transcript that is known here; its name must end with {', '.join(SUFFIXES)}")
     notes = {}
+    if reader is not _table:  # which says it itself
+        with named(path), open(path, "rb") as file:
+            kind = reading.what_it_is(file.read(512))
+        if kind and kind != _OWN_KINDS.get(path.suffix.lower()):
+            raise InputError(f"{path}: {kind}; expected a {path.suffix} transcript")
     pieces = reader(path, notes)
     if not pieces:
         raise InputError(f"{path}: no utterance in it" + "".join(f"; {note}" for note in notes))
@@ -62,18 +68,19 @@ def _utterances(path, pieces, notes):
     speaker = next(filter(None, speakers), ONE_SPEAKER)
     ends = [*(piece.start_s for piece in pieces[1:]), pieces[-1].start_s]
     early, endless, backwards, utterances = [], [], [], []
-    for one, piece, named, following_s in zip(ids, pieces, speakers, ends, strict=True):
-        speaker = named or speaker
+    for one, piece, own, following_s in zip(ids, pieces, speakers, ends, strict=True):
+        speaker = own or speaker
         start_s, end_s = piece.start_s, piece.end_s
         if -_EARLY_S <= start_s < 0:  # as recognisers round
             early.append(one)
             start_s, end_s = 0.0, end_s if end_s is None else max(end_s, 0.0)
-        if not 0 <= start_s < math.inf:
-            raise InputError(f"{path}: utterance {one} starts at {start_s} s, which is no time in a recording")
+        if not 0 <= start_s <= _LONGEST_S or (end_s or 0) > _LONGEST_S:
+            ends = "" if end_s is None else f" and ends at {end_s} s"
+            raise InputError(f"{path}: utterance {one} starts at {start_s} s{ends}, which is no time in a recording")
         if end_s is None:
             endless.append(one)
             end_s = following_s
-        elif not start_s <= end_s < math.inf:
+        elif not start_s <= end_s:
             backwards.append(one)
             end_s = start_s
         utterances.append(Utterance(one, path.stem, speaker, start_s, end_s, _line(piece.text)))
@@ -138,6 +145,9 @@ def _table(path, notes):
         pieces.append(Piece(start_s, end_s, cells["speaker"] or None, cells["transcript"], cells["utterance"] or None))
     if len(dialogs) > 1:
         raise InputError(f"{path}: holds {len(dialogs)} dialogs; a transcript is of one conversation, so part the file")
+    clocks = any(":" in row[place[one]] for _, row in rows for one in ("start_s", "end_s") if place[one])
+    if not milliseconds and not clocks:
+        note_whole_numbers(pieces, notes)
     return with_speakers(pieces)
 
 
@@ -151,4 +161,5 @@ _READERS = {  # those that people make first, then those that say most
     ".csv": _table,
     ".tsv": _table,
 }
+_OWN_KINDS = {".eaf": reading.XML, ".json": reading.JSON}
 SUFFIXES = tuple(_READERS)  # of several transcripts beside a recording, the first one is taken

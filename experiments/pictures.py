@@ -114,7 +114,7 @@ def value_of(source):
     """
     place, *rest = source.split(" / ")
     if not place.endswith(".json"):
-        return getattr(rows_of(place)[rest[0], rest[1]], rest[2])
+        return getattr(row_of(place, *rest[:2]), rest[2])
     found = read_json(HERE / place)
     keys = rest[0].split(".")
     while keys:
@@ -129,6 +129,14 @@ def rows_of(table):
     """{(system, score): `intervals.Row`} of results/TABLE.csv; nothing where it has no page."""
     path = HERE / "results" / f"{table}.csv"
     return {(row.system, row.score): row for row in read_rows(path)} if path.with_suffix(".md").exists() else {}
+
+
+def row_of(table, system, score):
+    """The `intervals.Row` of results/TABLE.csv; an InputError where there is none."""
+    try:
+        return rows_of(table)[system, score]
+    except KeyError as error:
+        raise InputError(f"results/{table}.csv: has no row of {system}, {score}; write the table again") from error
 
 
 class Picture:
@@ -288,7 +296,7 @@ def _head(drawing, steps, answer):
 def results():
     """Accuracy of each system that results/ has, with its interval, the paper's number and a human rater's."""
     wanted = CONTENT["rows"]["plot"]
-    found = [(name, rows_of(table)[system, "accuracy"]) for name, table, system in wanted if rows_of(table)]
+    found = [(name, row_of(table, system, "accuracy")) for name, table, system in wanted if rows_of(table)]
     try:
         rater = 100 * value_of(" / ".join(RATER))
     except (KeyError, TypeError):

@@ -9,7 +9,7 @@ import numpy as np
 from data.task import Task
 from experiments.intervals import recognition
 from scoring.draws import draws_of
-from storage.files import InputError, read_json
+from storage.files import InputError, named, read_json
 from storage.runs import read_run
 
 
@@ -59,11 +59,14 @@ class Results:
         task, found = self.task(system), []
         for folder in self._folders(system):
             path = folder / (f"predictions_{stage}.csv" if stage else "predictions.csv")
-            with open(path, encoding="utf-8", newline="") as file:
+            with named(path, advice="; evaluate the run again"), open(path, encoding="utf-8", newline="") as file:
                 rows = list(csv.reader(file))[1:]
-            if [row[0] for row in rows] != task.corpus.utterance_id[task.test].tolist():
+            if [row[:1] for row in rows] != [[one] for one in task.corpus.utterance_id[task.test].tolist()]:
                 raise InputError(f"{path}: is not of the run's test utterances; evaluate the run again")
-            found.append(np.array([row[1:] for row in rows], "float32"))
+            try:
+                found.append(np.array([row[1:] for row in rows], "float32").reshape(-1, len(task.emotions)))
+            except ValueError as error:
+                raise InputError(f"{path}: a row is damaged or cut off; evaluate the run again") from error
         return found
 
     def draws(self, system):

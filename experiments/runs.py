@@ -1,5 +1,6 @@
 """The runs of an experiment: planned from its systems, checked against what is there, trained and scored."""
 
+import contextlib
 import functools
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from settings import Settings
 from storage.files import InputError, read_json, sha256
 from storage.runs import read_run
 from systems import system_of
+from training.run import is_free
 
 
 def difference(one, other, but=()):
@@ -71,6 +73,8 @@ class PlannedRun:
             InputError: says what differs.
         """
         if not (self.folder / "run.json").exists():
+            if not is_free(self.folder):
+                raise InputError(f"{self.folder}: holds something else than a run; move it, or choose another --out")
             return
         run = read_run(self.folder)
         if run.corpus.sha256 != corpus_sha256:
@@ -102,8 +106,6 @@ class PlannedRun:
         """Arguments of train.py that begin it or go on with it."""
         if (self.folder / "run.json").exists():
             return ("--run", self.folder, "--resume", "--corpus", self.corpus)
-        for leftover in self.folder.glob(".*"):  # killed before it began
-            leftover.unlink()
         return (*self.options, "--run", self.folder, *(("--branches", self.branches) if self.branches else ()))
 
     def done(self):
@@ -120,11 +122,15 @@ class PlannedRun:
         """Whether results.json has all that the tables need, from the weights that are there."""
         if not all((self.folder / name).exists() for name in ("run.json", "results.json", "predictions.csv")):
             return False
-        results = read_json(self.folder / "results.json")
+        results = {}
+        with contextlib.suppress(InputError):  # then it is made again
+            results = read_json(self.folder / "results.json")
+        if not isinstance(results, dict) or "calibration" not in results:
+            return False
         if not all((self.folder / f"predictions_{name}.csv").exists() for name in results.get("branches", ())):
             return False
         weights = results.get("protocol", {}).get("weights_sha256")
-        return "calibration" in results and weights == read_run(self.folder).weights()
+        return weights == read_run(self.folder).weights()
 
     def lacks_epochs(self):
         """Whether epochs were kept and not scored."""

@@ -22,6 +22,7 @@ import opensmile  # noqa: F401 (before the framework: data.audio._opensmile says
 
 from checkpoint import load_checkpoint
 from data.encoders import AudioEncoder
+from data.pieces import WHOLE_NUMBERS
 from data.sound import opened
 from data.transcripts import NO_END, NO_SPEAKERS, read_transcript
 from prediction import output, sound
@@ -33,7 +34,7 @@ from storage.files import InputError, made_folder, named, read_json, sha256
 SUFFIXES = (".html", ".csv", output.SUBTITLES, ".json")  # of what is written, the last one last
 _OVERLAP_S = 0.1  # shorter ones come of rounded times
 _LOUDEST = "no speakers are named: each utterance is given to the channel that is loudest at its time"
-_BARE_NUMBERS = (".csv", ".tsv", ".json")  # transcripts whose times may have another unit than they seem
+_OF_PROGRAMS = (".csv", ".tsv", ".json")  # transcripts whose times may have another unit than they seem
 _FAR_LONGER = 20  # times that milliseconds, read as seconds, are longer than the recording; or seconds shorter
 _LONG_S = 300  # as the median utterance
 _ROUNDED_S = 0.25  # that an end may lie behind the recording's
@@ -192,8 +193,9 @@ def predict(job, options, recording):
         raise InputError(f"{options.checkpoint}: this checkpoint cannot answer from words alone; give it the recording")
     inputs = job.inputs(options)  # before they are read: what changes from now on is seen the next time
     utterances, notes = read_transcript(job.transcript)
-    if job.transcript.suffix.lower() in _BARE_NUMBERS:
-        utterances = _in_seconds(utterances, recording, notes)
+    whole = notes.pop(WHOLE_NUMBERS, None) is not None
+    if job.transcript.suffix.lower() in _OF_PROGRAMS:
+        utterances = _in_seconds(utterances, recording, whole, notes)
     if job.others:
         others = ", ".join(shown(one.name) for one in job.others)
         notes[f"other transcripts are there and not read: {others}"] = []
@@ -241,11 +243,11 @@ def _add(notes, sentence, utterances, which):
         notes[sentence] = ids
 
 
-def _in_seconds(utterances, recording, notes):
+def _in_seconds(utterances, recording, whole, notes):
     """The utterances; whole numbers that fit the recording as milliseconds alone are taken for those."""
     times = np.array([[one.start_s, one.end_s] for one in utterances])
     longest_s, seconds = times.max(), recording.seconds if recording else np.inf
-    if not (times % 1).any() and longest_s > _FAR_LONGER * seconds and longest_s / 1000 <= seconds + 1:
+    if whole and longest_s > _FAR_LONGER * seconds and longest_s / 1000 <= seconds + 1:
         notes["times are whole numbers that fit the recording as milliseconds: taken for those"] = []
         return [dataclasses.replace(one, start_s=one.start_s / 1000, end_s=one.end_s / 1000) for one in utterances]
     if _FAR_LONGER * longest_s < seconds < np.inf:

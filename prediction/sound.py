@@ -1,10 +1,10 @@
 """The sound of one recording: the features of its utterances, and a small copy for the page."""
 
 import contextlib
+import io
 import os
 import shutil
 import subprocess
-import tempfile
 from pathlib import Path
 from urllib.parse import quote
 
@@ -119,11 +119,10 @@ def _mp3_of_soundfile(path, kbps):
     level = {32: 0.85, 24: 0.9, 16: 0.95}[kbps]
     how = {"format": "MP3", "subtype": "MPEG_LAYER_III", "bitrate_mode": "CONSTANT", "compression_level": level}
     try:
-        with tempfile.TemporaryFile() as coded, soundfile.SoundFile(str(path)) as source:
+        with io.BytesIO() as coded, soundfile.SoundFile(str(path)) as source:
             with soundfile.SoundFile(coded, "w", SAMPLE_RATE_HZ, 1, **how) as target:
                 for block in source.blocks(blocksize=source.samplerate * 10, dtype="float32", always_2d=True):
                     target.write(prepared(block, source.samplerate)[0])
-            coded.seek(0)
-            return coded.read()
+            return coded.getvalue()
     except (soundfile.SoundFileError, InputError, ValueError):
         return None

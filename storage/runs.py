@@ -4,7 +4,6 @@ A run folder holds `run.json` (settings, split, label order, corpus, versions, S
 needs to read an utterance (vocabulary, scaler), and the weights as plain arrays. Nothing in it is executed.
 """
 
-import csv
 import re
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
@@ -216,6 +215,9 @@ class EpochRow(NamedTuple):
     dev_accuracy: float | None
 
 
+_BACK = "the run cannot go on without it; put it back from a copy, or train again"
+
+
 def read_history(folder, run):
     """The `EpochRow`s of history.csv of the stages that are trained.
 
@@ -225,15 +227,19 @@ def read_history(folder, run):
     path, trained = folder / "history.csv", [name for name, stage in run.stages.items() if not stage.taken_from]
     if not trained:
         return []
-    try:
-        with open(path, encoding="utf-8", newline="") as file:
-            header, *rows = csv.reader(file)
-        if tuple(header) != EpochRow._fields:
-            raise ValueError(f"its columns are {', '.join(header):.100}")
-        rows = [EpochRow(row[0], int(row[1]), *(float(cell) if cell else None for cell in row[2:])) for row in rows]
-    except (OSError, ValueError, IndexError, TypeError, csv.Error) as error:
-        raise InputError(f"{path}: cannot be read ({error}); the run cannot go on without it") from error
-    rows = [row for row in rows if row.stage in trained]
+    with named(path, advice=f"; {_BACK}"):
+        text = path.read_text(encoding="utf-8", errors="replace")
+    header, *lines = text.splitlines() or [""]
+    if header != ",".join(EpochRow._fields) or not text.endswith("\n"):  # cut inside a number, it would look whole
+        raise InputError(f"{path}: is damaged or cut off; {_BACK}")
+    rows = []
+    for number, line in enumerate(lines, 2):
+        try:
+            stage, epoch, *values = line.split(",")
+            row = EpochRow(stage, int(epoch), *(float(value) if value else None for value in values))
+        except (ValueError, TypeError) as error:
+            raise InputError(f"{path}, line {number}: is not the row of an epoch; {_BACK}") from error
+        rows += [row] * (row.stage in trained)
     if [row[:2] for row in rows] != [(s, epoch + 1) for s in trained for epoch in range(run.stages[s].epochs)]:
-        raise InputError(f"{path}: epochs are missing; the run cannot go on without them")
+        raise InputError(f"{path}: epochs are missing; {_BACK}")
     return rows

@@ -317,7 +317,17 @@ def test_a_run_does_not_go_on_with_other_files(folder, tmp_path, changed):
 def test_damaged_histories_are_refused(tmp_path, content):
     if content is not None:
         (tmp_path / "history.csv").write_text(content)
-    with pytest.raises(InputError, match="history.csv"):
+    with pytest.raises(InputError, match="history.csv.*; put it back from a copy, or train again"):
+        read_history(tmp_path, Run.model_validate_json(json.dumps(RUN)))
+
+
+def test_a_history_that_is_cut_off_is_refused(tmp_path):
+    """Within the last number, too, where what is left looks whole."""
+    rows = ["stage,epoch,train_loss,dev_loss,dev_accuracy", "audio,1,0.125,0.25,0.5", ""]
+    (tmp_path / "history.csv").write_text("\n".join(rows))
+    assert len(read_history(tmp_path, Run.model_validate_json(json.dumps(RUN)))) == 1
+    (tmp_path / "history.csv").write_text("\n".join(rows)[:-2])
+    with pytest.raises(InputError, match=r"history\.csv: is damaged or cut off"):
         read_history(tmp_path, Run.model_validate_json(json.dumps(RUN)))
 
 

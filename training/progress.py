@@ -5,21 +5,30 @@ import sys
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
+from storage.files import named
+
 
 class TensorBoard:
     """Writes each epoch's row as TensorBoard scalars; epochs to come of a stopped run are hidden."""
 
     def __init__(self, folder, first_epoch):
-        self.writer = SummaryWriter(str(folder), purge_step=first_epoch + 1, flush_secs=1)
+        self.folder = folder
+        with self._named():
+            self.writer = SummaryWriter(str(folder), purge_step=first_epoch + 1, flush_secs=1)
+
+    def _named(self):
+        return named(self.folder, "cannot be written")
 
     def write(self, row):
-        for name in ("train_loss", "dev_loss", "dev_accuracy"):
-            if (value := getattr(row, name)) is not None:
-                self.writer.add_scalar(name, value, row.epoch)
-        self.writer.flush()
+        with self._named():
+            for name in ("train_loss", "dev_loss", "dev_accuracy"):
+                if (value := getattr(row, name)) is not None:
+                    self.writer.add_scalar(name, value, row.epoch)
+            self.writer.flush()
 
     def close(self):
-        self.writer.close()
+        with self._named():
+            self.writer.close()
 
 
 class Bar:

@@ -192,13 +192,18 @@ def check_surroundings(run, folder):
             )
 
 
+def is_free(folder):
+    """Whether a run can begin in it: it is not there, or holds no more than a run that never began leaves."""
+    return not folder.exists() or (folder.is_dir() and not any(_of_a_run(path) for path in folder.iterdir()))
+
+
 def refuse_existing(folder):
-    """Refuses a folder that holds anything but what a run that never began leaves.
+    """Refuses a folder in which no run can begin.
 
     Raises:
         InputError: says so.
     """
-    if folder.exists() and (not folder.is_dir() or any(_of_a_run(path) for path in folder.iterdir())):
+    if not is_free(folder):
         go_on = f", or go on with it: --run {shlex.quote(str(folder))} --resume"
         raise InputError(
             f"{folder}: exists already; choose another --run{go_on if (folder / 'run.json').exists() else ''}"

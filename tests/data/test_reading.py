@@ -101,7 +101,7 @@ def test_numbers_with_a_decimal_comma(tmp_path):
 
 
 def test_spreadsheets(tmp_path):
-    pytest.importorskip("openpyxl", reason="the optional package openpyxl is not installed")
+    openpyxl = pytest.importorskip("openpyxl", reason="the optional package openpyxl is not installed")
     path = tmp_path / "a.xlsx"
     with pandas.ExcelWriter(path) as book:
         frame = pandas.DataFrame(
@@ -112,10 +112,40 @@ def test_spreadsheets(tmp_path):
     rows, columns, notes = read_rows(path)
     assert columns == ["name", "time", "words"] and notes == [f"{path}: 2 sheets; the first, 'Sheet1', is read"]
     assert [(number, list(row.values())) for number, row in rows] == [(2, ["a", "0.5", "Grüße"]), (4, ["b", "12", "x"])]
+    with pandas.ExcelWriter(tmp_path / "second.xlsx") as book:
+        pandas.DataFrame().to_excel(book, sheet_name="cover")
+        frame.to_excel(book, index=False)
+    assert read_rows(tmp_path / "second.xlsx") == (
+        rows,
+        columns,
+        [f"{tmp_path / 'second.xlsx'}: 2 sheets; the first with rows, 'Sheet1', is read"],
+    )
+    for value, message in {
+        "=A1": "line 3: B3 is a formula without a saved value",
+        "#N/A": "line 3: a cell is an",
+    }.items():
+        book = openpyxl.Workbook()
+        for row in (["name", "words"], ["a", "nan"], ["b", value]):
+            book.active.append(row)
+        book.save(tmp_path / "cell.xlsx")
+        with pytest.raises(InputError, match=message):
+            read_rows(tmp_path / "cell.xlsx")
     path.rename(tmp_path / "a.csv")
     assert read_rows(tmp_path / "a.csv")[0] == rows, "under another name"
     path.write_bytes((tmp_path / "a.csv").read_bytes()[:2000])
     with pytest.raises(InputError, match="a.xlsx: not a readable spreadsheet .*; save it as CSV in UTF-8"):
+        read_rows(path)
+
+
+def test_a_quote_that_swallows_rows_is_said(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text('name,words\na,"Hi\nb,lost\nc,also"\nd,"two\nlines"\n')
+    rows, _, notes = read_rows(path)
+    assert len(rows) == 2 and [note.partition(": ")[2] for note in notes] == [
+        "line 2: a quote goes on over what look like rows; is one too many or missing?"
+    ]
+    path.write_text('name,words\na,Hi\nb,"ho\nc,so\nd,no\n')
+    with pytest.raises(InputError, match="line 3: not CSV .a quote is not closed"):
         read_rows(path)
 
 

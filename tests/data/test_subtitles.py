@@ -93,3 +93,10 @@ def test_names_of_any_form_that_come_back_are_speakers(tmp_path):
     assert [one[2:] for one in read(tmp_path / "some.csv", table)[0]] == [
         ("Ann", "Hi"), ("Ann", "Note: this"), ("Ann", "Note: that"), ("Bob", "Ann: no"), ("Ann", "yo"),
     ]  # fmt: skip
+
+
+def test_words_behind_an_empty_line_belong_to_their_cue(tmp_path):
+    """As in SRT; WebVTT itself would drop them. Comments, styles and numbers of cues are no words."""
+    content = "WEBVTT - talk\n\nSTYLE\n::cue { color: red }\n\n00:01.000 --> 00:04.000\n\nAnn: hello\n \nmore words\n\n"
+    content += "NOTE not said\n\n2\n\n00:05.000 --> 00:06.000\nBob: well\n"
+    assert read(tmp_path / "gaps.vtt", content)[0] == [(1, 4, "Ann", "hello more words"), (5, 6, "Bob", "well")]

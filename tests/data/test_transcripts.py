@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pympi import Eaf, TextGrid
 
+from data.pieces import WHOLE_NUMBERS
 from data.transcripts import SUFFIXES, read_transcript
 from storage.files import InputError
 
@@ -341,6 +342,13 @@ FAULTS = {
     "no.csv": ("a,b\n1,2\n", "no column start_s"),
     "time.csv": ("start,text\nsoon,hi\n", "line 2: 'soon' is no time"),
     "two.csv": ("dialog,start,text\na,1,hi\nb,2,ho\n", "holds 2 dialogs"),
+    "late.csv": ("start,end,text\n0,1,hi\n1e300,2e300,ho\n", "utterance 0002 starts at 1e+300 s"),
+    "end.csv": ("start,end,text\n0,1e9,hi\n", "ends at 1000000000.0 s"),
+    "silent.json": ('[{"start": 0, "end": 1, "content": "hi"}]', "segment 0: it has no text"),
+    "empty.srt": ("", "empty; expected a .srt transcript"),
+    "pointer.json": ("version https://git-lfs.github.com/spec/v1", "a pointer of Git LFS"),
+    "page.eaf": ("<!doctype html><html></html>", "a web page"),
+    "rich.vtt": ("{\\rtf1 hello}", "an RTF document"),
     "early.json": ('[{"start": -1, "end": 1, "text": "hi"}]', "starts at -1.0 s"),
 }
 
@@ -352,6 +360,43 @@ def test_what_is_no_transcript_is_refused_in_one_line(name, tmp_path):
     with pytest.raises(InputError, match=r".") as error:
         read_transcript(tmp_path / name)
     assert said in str(error.value) and name in str(error.value) and "\n" not in str(error.value)
+
+
+def test_words_of_json_without_a_text(tmp_path):
+    """whisperX's list of words alone, and a segment that has no more than its words."""
+    words = [{"word": "Hi", "start": 0.0, "end": 0.4}, {"word": "there.", "start": 0.5, "end": 0.8}]
+    (tmp_path / "words.json").write_text(json.dumps(words))
+    (tmp_path / "segments.json").write_text(json.dumps([{"start": 0.0, "end": 0.8, "words": [{"word": "Hi there."}]}]))
+    for name in ("words.json", "segments.json"):
+        found, _ = read_transcript(tmp_path / name)
+        assert [(one.start_s, one.end_s, one.transcript) for one in found] == [(0.0, 0.8, "Hi there.")]
+
+
+@pytest.mark.parametrize(
+    "name, content, whole",
+    [
+        ("a.csv", "start,end,text\n0,5,hi\n", True),
+        ("a.csv", "start,end,text\n0:00:00,0:00:05,hi\n", False),
+        ("a.csv", "start,end,text\n0,5.5,hi\n", False),
+        ("a.tsv", "start\tend\ttext\n0\t5000\thi\n", False),
+        ("a.json", '[{"start": 0, "end": 5, "text": "hi"}]', True),
+        ("a.json", '{"transcription": [{"offsets": {"from": 0, "to": 5000}, "text": "hi"}]}', False),
+    ],
+)
+def test_bare_whole_numbers_are_noted(name, content, whole, tmp_path):
+    """For those who know the recording: they may be milliseconds. Clocks, and what was divided already, are not."""
+    (tmp_path / name).write_text(content)
+    utterances, notes = read_transcript(tmp_path / name)
+    assert utterances[0].end_s in (5, 5.5) and (WHOLE_NUMBERS in notes) == whole
+
+
+def test_untimed_lines_of_chat_keep_their_place(tmp_path):
+    lines = ["*ANN:\tfirst . \x150_5000\x15", "*BOB:\tsecond .", "*ANN:\tthird . \x154500_7000\x15"]
+    lines += ["*BOB:\tfourth .", "*BOB:\tfifth .", "*BOB:\tsixth . \x156000_8000\x15", "*ANN:\tseventh ."]
+    found, _ = read(tmp_path / "talk.cha", "\n".join(lines))
+    said = [(one[0], one[3].strip(" .")) for one in found]
+    assert said[:4] == [(0, "first"), (4.5, "second"), (4.5, "third"), (6, "fourth")]
+    assert said[4:] == [(6, "fifth"), (6, "sixth"), (8, "seventh")]
 
 
 @pytest.mark.fuzz

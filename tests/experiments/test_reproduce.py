@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import functools
 import shutil
+import socket
 
 import numpy as np
 import pytest
@@ -155,6 +156,39 @@ def test_folder_of_another_run_is_refused(done, tmp_path):
         planned("table5", corpus, out, "--glove", str(words))
     with pytest.raises(InputError, match="another corpus file"):
         planned("table5", corpus, out)[0].check("0" * 64, None)
+
+
+@pytest.mark.parametrize("damage", [lambda text: text[:-30], lambda text: text + "\n", lambda text: ""])
+def test_damaged_predictions_are_named(done, tmp_path, damage):
+    out, corpus = done
+    for folder in out.glob("full-seed*"):
+        shutil.copytree(folder, tmp_path / folder.name)
+    path = tmp_path / "full-seed0" / "predictions.csv"
+    path.write_text(damage(path.read_text()))
+    with pytest.raises(InputError, match=r"full-seed0/predictions.csv: .*; evaluate the run again"):
+        reproduce(work_of("table5", corpus, tmp_path))
+
+
+def test_what_is_no_result_is_made_again_and_what_is_no_run_is_refused(done, tmp_path):
+    out, corpus = done
+    run = planned("table5", corpus, out)[0]
+    content = (run.folder / "results.json").read_text()
+    for damaged in ("[]", "", content[:300], "{}"):
+        (run.folder / "results.json").write_text(damaged)
+        assert not run.evaluated()
+    (run.folder / "results.json").write_text(content)
+    assert run.evaluated()
+    (tmp_path / run.folder.name / ".ipynb_checkpoints").mkdir(parents=True)  # as Jupyter makes them
+    assert "--resume" not in planned("table5", corpus, tmp_path)[0].training()
+    (tmp_path / run.folder.name / "notes.txt").write_text("mine")
+    with pytest.raises(InputError, match="holds something else than a run; move it, or choose another --out"):
+        planned("table5", corpus, tmp_path)
+
+
+def test_what_a_killed_program_left_is_removed(tmp_path):
+    (tmp_path / f".going-{socket.gethostname()}-1").touch()
+    with going_on(tmp_path) as going:
+        assert list(tmp_path.iterdir()) == [going.path]
 
 
 def test_what_is_missing_is_said_before_anything_is_made(capsys):

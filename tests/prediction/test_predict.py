@@ -325,7 +325,7 @@ def test_whole_numbers_that_fit_the_recording_as_milliseconds_are_those(seconds,
     """And nothing else is: not what fits as seconds, not without a recording; then a note asks."""
     recording, notes = seconds and mock.Mock(seconds=seconds), {}
     given = [Utterance(str(n), "talk", "A", 4000.0 * n, 4000.0 * n + 3500, "so") for n in range(4)]
-    found = conversation._in_seconds(given, recording, notes)
+    found = conversation._in_seconds(given, recording, True, notes)
     scale = 1000 if milliseconds else 1
     assert [(one.start_s, one.end_s) for one in found] == [(one.start_s / scale, one.end_s / scale) for one in given]
     assert list(notes) == [
@@ -333,9 +333,9 @@ def test_whole_numbers_that_fit_the_recording_as_milliseconds_are_those(seconds,
         if milliseconds
         else "half of the utterances last 3500 s or longer; are these seconds?"
     ]
+    assert conversation._in_seconds(given, recording, False, {}) == given  # a clock's, or a fraction is among them
     given[0] = dataclasses.replace(given[0], end_s=0.5)
-    assert conversation._in_seconds(given, recording, {}) == given
-    conversation._in_seconds(given[:1], mock.Mock(seconds=900), notes := {})
+    conversation._in_seconds(given[:1], mock.Mock(seconds=900), False, notes := {})
     assert list(notes) == ["all utterances lie in the first 0.5 s of 900; are their times seconds?"]
 
 
