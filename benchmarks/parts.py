@@ -160,7 +160,7 @@ def fusion_bfloat16():
         return fusion_network(context_length=CONTEXT_LENGTH), inputs
 
     systems = {"ours": system("highest"), "bfloat16": system("medium")}
-    found = in_turn(systems, len(audio), steps=8, rounds=9)
+    found = in_turn(systems, len(audio), steps=8)
     return {**found, "times_as_fast": found["ours"] / found["bfloat16"], **backend.describe_device()}
 
 

@@ -173,5 +173,5 @@ def read_cha(path, notes):
     if found and len(untimed) == len(found):
         raise InputError(f"{path}: no utterance has times (the bullets that link a line to the sound)")
     if untimed:
-        notes[f"{len(untimed)} lines have no times: taken to come where the line before ends, without sound"] = []
+        notes[f"{len(untimed)} lines have no times: taken to come between the lines around them, without sound"] = []
     return pieces

@@ -27,7 +27,7 @@ class Piece:
 
 def note_whole_numbers(pieces, notes):
     """Notes `WHOLE_NUMBERS` of pieces whose times are bare numbers, if they are that."""
-    if not any(piece.start_s % 1 or (piece.end_s or 0) % 1 for piece in pieces):
+    if pieces and not any(piece.start_s % 1 or (piece.end_s or 0) % 1 for piece in pieces):
         notes[WHOLE_NUMBERS] = []
 
 

@@ -219,12 +219,12 @@ def _cells_of_text(path, text, notes):
     )
     quoting = csv.QUOTE_NONE if _OF_WHISPER.fullmatch(text) else csv.QUOTE_MINIMAL
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True, quoting=quoting)
-    first = start + 1  # line of the row
+    first, swallowing = start + 1, []  # lines where the row begins, and where those that swallow others do
     try:
         for cells in reader:
             within = [line for cell in cells for line in cell.splitlines()[1:]]
-            if len(cells) > 1 and any(line.count(delimiter) >= len(cells) - 1 for line in within):
-                notes.append(f"line {first}: a quote goes on over what look like rows; is one too many or missing?")
+            if len(cells) > 2 and any(line.count(delimiter) >= len(cells) - 1 for line in within):
+                swallowing.append(first)
             first = start + reader.line_num + 1
             if delimiter != ",":
                 cells = [cell.replace(",", ".") if _DECIMAL_COMMA.fullmatch(cell) else cell for cell in cells]
@@ -233,44 +233,56 @@ def _cells_of_text(path, text, notes):
         unclosed = "unexpected end of data" in str(error)
         number, said = (first, "a quote is not closed") if unclosed else (start + reader.line_num, error)
         raise InputError(f"{path}, line {number}: not CSV ({said})") from error
+    if swallowing:
+        said = f"line {swallowing[0]}: a quote goes on over what look like rows; is one too many or missing?"
+        notes.append(f"{said} ({len(swallowing)} such rows)")
 
 
 def _cells_of_spreadsheet(path):
-    """([(line number, cells)] of the first sheet, sentences on what was not read)."""
+    """([(line number, cells)] of the first sheet with rows, sentences on what was not read)."""
     import pandas  # noqa: PLC0415 (takes half a second, and most tables are text)
 
+    engine = "calamine" if path.suffix.lower() in (".xls", ".ods") else "openpyxl"
     try:
-        engine = "calamine" if path.suffix.lower() in (".xls", ".ods") else "openpyxl"
         sheets = pandas.read_excel(path, engine=engine, sheet_name=None, header=None, dtype=object, na_filter=False)
+        name, frame = next((one for one in sheets.items() if len(one[1]) > 1), next(iter(sheets.items())))
+        lines = list(enumerate(frame.to_numpy().tolist(), 1))
+        unsaved = _formula_without_value(path, name, lines) if engine == "openpyxl" else None
     except ImportError as error:
         package = "openpyxl" if "openpyxl" in str(error) else "python-calamine"
         raise InputError(f"{path}: needs the package {package}: pip install {package}; or save it as CSV") from error
     except Exception as error:  # each of its engines has errors of its own
         raise InputError(f"{path}: not a readable spreadsheet ({str(error)[:200]}); save it as CSV in UTF-8") from error
-    name, frame = next((one for one in sheets.items() if len(one[1]) > 1), next(iter(sheets.items())))
+    if unsaved:
+        raise InputError(
+            f"{path}: {unsaved} is a formula without a saved value; open the file in Excel or LibreOffice and save it"
+        )
     which = "the first," if name == next(iter(sheets)) else "the first with rows,"
     notes = [f"{len(sheets)} sheets; {which} {name!r}, is read"] if len(sheets) > 1 else []
-    lines = list(enumerate(frame.to_numpy().tolist(), 1))
-    for number, cells in lines:
-        if any(isinstance(cell, float) and math.isnan(cell) for cell in cells):
-            raise InputError(f"{path}, line {number}: a cell is an error (such as #N/A or #REF!); mend it")
-    if engine == "openpyxl":
-        _refuse_formulas(path, name, lines)
-    return [(number, list(map(str, cells))) for number, cells in lines], notes
+    errors = [number for number, cells in lines if any(map(_is_error, cells))]
+    if errors:
+        notes.append(f"line {errors[0]}: a cell is an error, such as #N/A; read as empty ({len(errors)} such lines)")
+    return [(number, ["" if _is_error(cell) else str(cell) for cell in cells]) for number, cells in lines], notes
 
 
-def _refuse_formulas(path, name, lines):
-    """Refuses formulas without a saved value, which read as empty: programs write such files, spreadsheets do not."""
+def _is_error(cell):
+    return isinstance(cell, float) and math.isnan(cell)
+
+
+def _formula_without_value(path, name, lines):
+    """Where a formula reads as empty in a sheet none of whose formulas has a value: a program wrote it, and no
+    spreadsheet has computed it. None where there is none."""
     import openpyxl  # noqa: PLC0415
 
     if not any(cell == "" for _, cells in lines for cell in cells):
-        return
+        return None
     with open(path, "rb") as file:  # whatever its name ends with
-        sheet = openpyxl.load_workbook(file)[name]
-    for row, (number, cells) in zip(sheet.iter_rows(), lines, strict=False):
-        for cell, value in zip(row, cells, strict=False):
-            if value == "" and cell.data_type == "f":
-                raise InputError(
-                    f"{path}, line {number}: {cell.coordinate} is a formula without a saved value; open the file in "
-                    "Excel or LibreOffice and save it"
-                )
+        sheet = openpyxl.load_workbook(file, read_only=True)[name]
+        sheet.reset_dimensions()
+        both = [
+            (cell, value)
+            for row, (_, values) in zip(sheet.iter_rows(), lines, strict=False)
+            for cell, value in zip(row, values, strict=False)
+            if cell.data_type == "f"
+        ]
+    return both[0][0].coordinate if both and all(value == "" for _, value in both) else None

@@ -69,8 +69,9 @@ def read_json(path, notes):
             ]
         else:
             value = value["segments"] if isinstance(value, dict) else value
-            if value and all("word" in one and "text" not in one for one in value):  # whisperX's words alone
-                times = [one[name] for one in value for name in ("start", "end") if name in one]
+            alone = [isinstance(one, dict) and "word" in one and "text" not in one for one in value]
+            if value and all(alone):  # whisperX's words alone
+                times = [one[name] for one in value for name in ("start", "end") if one.get(name) is not None]
                 value = [{"start": min(times), "end": max(times), "words": value}]
         segments = TypeAdapter(list[_Segment]).validate_python(value)
     except ValidationError as error:

@@ -21,12 +21,14 @@ _ENDED = re.compile(r"[.?!…][\"'”’»)\]]*$")
 _SOUND = re.compile(r"[(（](\w+(?: \w+)?)[)）]")  # alone in a line
 _DASHES = ("-", "–", "—")
 _BRACKETS = re.compile(r"\[[^\]]*\]")
+_NO_WORDS = re.compile(r"\ufeff?(?:WEBVTT|NOTE|STYLE|REGION)\b")  # how other blocks than cues begin
 _TOUCHING_S = 0.1  # between the cues of live captions
 
 
 def read_subtitles(path, notes):
     """The pieces of WebVTT and SRT."""
-    text = _whole_cues(reading.text_of(path).lstrip())
+    text = reading.text_of(path).lstrip()
+    text = _whole_cues(text) if path.suffix.lower() == ".vtt" else text
     try:
         captions = webvtt.from_buffer(io.StringIO(text), path.suffix[1:].lower()).captions
     except webvtt.errors.MalformedFileError as error:
@@ -56,15 +58,15 @@ def read_subtitles(path, notes):
 
 
 def _whole_cues(text):
-    """The text, with the words behind an empty line joined to their cue, which WebVTT would end there."""
-    blocks = []
-    for block in re.split(r"\n(?:[ \t]*\n)+", "\n".join(text.splitlines())):
-        own = "-->" in block or re.match(r"(?:NOTE|STYLE|REGION)\b|\d+$", block)
-        if block and not own and blocks and "-->" in blocks[-1]:
-            blocks[-1] += f"\n{block}"
-        else:
-            blocks.append(block)
-    return "\n\n".join(blocks)
+    """WebVTT with the words behind an empty line joined to their cue, which would end there; in SRT it does not."""
+    blocks = re.split(r"\n(?:[ \t]*\n)+", "\n".join(text.splitlines()))
+    parts, within = [blocks[0]], "-->" in blocks[0]  # whether a cue's words can follow
+    for block, following in itertools.zip_longest(blocks[1:], blocks[2:], fillvalue=""):
+        cue, number = "-->" in block, block.isdigit() and "-->" in following
+        words = within and not cue and not number and not _NO_WORDS.match(block)
+        parts.append(("\n" if words else "\n\n") + block)
+        within = cue or words
+    return "".join(parts)
 
 
 def _plain(line):

@@ -20,7 +20,7 @@ ONE_SPEAKER = "Speaker"  # where the transcript names nobody
 NO_END = "no end is given: taken to last until the next one starts"
 NO_SPEAKERS = "no speakers are named: all of it is taken for one speaker"
 _EARLY_S = 0.5  # that a start may lie before the recording
-_LONGEST_S = 1e7  # of a recording, four months
+_LONGEST_S = 1e8  # a time, a day in milliseconds
 
 
 def read_transcript(path):

@@ -83,10 +83,6 @@ def going_on(folder):
     Raises:
         KeyboardInterrupt: a signal came; the jobs have ended. `surroundings.Terminated` for SIGTERM.
     """
-    for left in folder.glob(f".going-{socket.gethostname()}-*"):  # by one that was killed
-        with contextlib.suppress(FileNotFoundError), open(left, encoding="utf-8") as file:
-            if _locked(file, fcntl.LOCK_EX):
-                left.unlink()
     going = Going(folder / f".going-{socket.gethostname()}-{os.getpid()}", os.environ["KERAS_BACKEND"])
     received = []
 

@@ -54,13 +54,14 @@ class Results:
         """(n, C) predictions for the test utterances, one per seed, of a stage or (by default) of the whole.
 
         Raises:
-            InputError: a file is of other utterances.
+            InputError: a file is missing, damaged, or of other utterances.
         """
         task, found = self.task(system), []
         for folder in self._folders(system):
             path = folder / (f"predictions_{stage}.csv" if stage else "predictions.csv")
-            with named(path, advice="; evaluate the run again"), open(path, encoding="utf-8", newline="") as file:
-                rows = list(csv.reader(file))[1:]
+            with named(path, advice="; evaluate the run again"):
+                text = path.read_text(encoding="utf-8", errors="replace")
+            rows = list(csv.reader(text.splitlines()))[1:]
             if [row[:1] for row in rows] != [[one] for one in task.corpus.utterance_id[task.test].tolist()]:
                 raise InputError(f"{path}: is not of the run's test utterances; evaluate the run again")
             try:

@@ -67,7 +67,7 @@ class PlannedRun:
         return self.folder.with_name(f"{self.giver}-seed{self.seed}") if self.giver else None
 
     def check(self, corpus_sha256, glove_sha256):
-        """Refuses a folder that holds another run than this one.
+        """Refuses a folder that holds another run than this one, or something else.
 
         Raises:
             InputError: says what differs.

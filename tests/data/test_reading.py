@@ -120,16 +120,19 @@ def test_spreadsheets(tmp_path):
         columns,
         [f"{tmp_path / 'second.xlsx'}: 2 sheets; the first with rows, 'Sheet1', is read"],
     )
-    for value, message in {
-        "=A1": "line 3: B3 is a formula without a saved value",
-        "#N/A": "line 3: a cell is an",
-    }.items():
+    for value in ("=A1", "#N/A"):
         book = openpyxl.Workbook()
-        for row in (["name", "words"], ["a", "nan"], ["b", value]):
+        for row in (["name", "words"], ["a", "nan"], ["b", value], ["", "last"]):
             book.active.append(row)
         book.save(tmp_path / "cell.xlsx")
-        with pytest.raises(InputError, match=message):
-            read_rows(tmp_path / "cell.xlsx")
+        if value == "=A1":
+            with pytest.raises(InputError, match="cell.xlsx: B3 is a formula without a saved value"):
+                read_rows(tmp_path / "cell.xlsx")
+    rows_with_error, _, notes = read_rows(tmp_path / "cell.xlsx")
+    assert [row["words"] for _, row in rows_with_error] == ["nan", "", "last"]
+    assert notes == [
+        f"{tmp_path / 'cell.xlsx'}: line 3: a cell is an error, such as #N/A; read as empty (1 such lines)"
+    ]
     path.rename(tmp_path / "a.csv")
     assert read_rows(tmp_path / "a.csv")[0] == rows, "under another name"
     path.write_bytes((tmp_path / "a.csv").read_bytes()[:2000])
@@ -139,10 +142,10 @@ def test_spreadsheets(tmp_path):
 
 def test_a_quote_that_swallows_rows_is_said(tmp_path):
     path = tmp_path / "a.csv"
-    path.write_text('name,words\na,"Hi\nb,lost\nc,also"\nd,"two\nlines"\n')
+    path.write_text('name,age,words\na,1,"Hi\nb,2,lost\nc,3,also"\nd,4,"two\nlines, no more"\n')
     rows, _, notes = read_rows(path)
     assert len(rows) == 2 and [note.partition(": ")[2] for note in notes] == [
-        "line 2: a quote goes on over what look like rows; is one too many or missing?"
+        "line 2: a quote goes on over what look like rows; is one too many or missing? (1 such rows)"
     ]
     path.write_text('name,words\na,Hi\nb,"ho\nc,so\nd,no\n')
     with pytest.raises(InputError, match="line 3: not CSV .a quote is not closed"):

@@ -98,5 +98,7 @@ def test_names_of_any_form_that_come_back_are_speakers(tmp_path):
 def test_words_behind_an_empty_line_belong_to_their_cue(tmp_path):
     """As in SRT; WebVTT itself would drop them. Comments, styles and numbers of cues are no words."""
     content = "WEBVTT - talk\n\nSTYLE\n::cue { color: red }\n\n00:01.000 --> 00:04.000\n\nAnn: hello\n \nmore words\n\n"
-    content += "NOTE not said\n\n2\n\n00:05.000 --> 00:06.000\nBob: well\n"
-    assert read(tmp_path / "gaps.vtt", content)[0] == [(1, 4, "Ann", "hello more words"), (5, 6, "Bob", "well")]
+    content += "1984\n\nand more\n\nNOTE not said\n\nnor this\n\n2\n\n00:05.000 --> 00:06.000\nBob: well\n\n"
+    content += "WEBVTT\nX-TIMESTAMP-MAP=LOCAL:00:00:00.000,MPEGTS:900000\n\n00:07.000 --> 00:08.000\nBob: so\n"
+    said = [(1, 4, "Ann", "hello more words 1984 and more"), (5, 6, "Bob", "well"), (7, 8, "Bob", "so")]
+    assert read(tmp_path / "gaps.vtt", content)[0] == said

@@ -4,7 +4,6 @@ import csv
 import dataclasses
 import functools
 import shutil
-import socket
 
 import numpy as np
 import pytest
@@ -183,12 +182,6 @@ def test_what_is_no_result_is_made_again_and_what_is_no_run_is_refused(done, tmp
     (tmp_path / run.folder.name / "notes.txt").write_text("mine")
     with pytest.raises(InputError, match="holds something else than a run; move it, or choose another --out"):
         planned("table5", corpus, tmp_path)
-
-
-def test_what_a_killed_program_left_is_removed(tmp_path):
-    (tmp_path / f".going-{socket.gethostname()}-1").touch()
-    with going_on(tmp_path) as going:
-        assert list(tmp_path.iterdir()) == [going.path]
 
 
 def test_what_is_missing_is_said_before_anything_is_made(capsys):
