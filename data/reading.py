@@ -270,8 +270,10 @@ def _is_error(cell):
 
 
 def _formula_without_value(path, name, lines):
-    """Where a formula reads as empty in a sheet none of whose formulas has a value: a program wrote it, and no
-    spreadsheet has computed it. None where there is none."""
+    """The first formula of a sheet, such as "B3", if no formula of it has a value; else None.
+
+    A program wrote such a sheet, and no spreadsheet has computed it.
+    """
     import openpyxl  # noqa: PLC0415
 
     if not any(cell == "" for _, cells in lines for cell in cells):

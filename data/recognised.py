@@ -72,11 +72,11 @@ def read_json(path, notes):
             alone = [isinstance(one, dict) and "word" in one and "text" not in one for one in value]
             if value and all(alone):  # whisperX's words alone
                 times = [one[name] for one in value for name in ("start", "end") if one.get(name) is not None]
-                value = [{"start": min(times), "end": max(times), "words": value}]
+                value = [{"start": min(times, default=None), "end": max(times, default=None), "words": value}]
         segments = TypeAdapter(list[_Segment]).validate_python(value)
     except ValidationError as error:
         raise InputError(f"{path}: {said_of(error, 'segment {}'.format)}; is it of whisper or whisperX?") from error
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError) as error:
         raise InputError(f"{path}: no segments in it, as whisper and whisperX write them ({error})") from error
     pieces = []
     for segment in segments:

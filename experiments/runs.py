@@ -10,9 +10,8 @@ from data.corpus import read_corpus
 from experiments.programs import Program, held, run_logged
 from settings import Settings
 from storage.files import InputError, read_json, sha256
-from storage.runs import read_run
+from storage.runs import is_free, read_run
 from systems import system_of
-from training.run import is_free
 
 
 def difference(one, other, but=()):

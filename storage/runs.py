@@ -215,6 +215,15 @@ class EpochRow(NamedTuple):
     dev_accuracy: float | None
 
 
+def is_free(folder):
+    """Whether a run can begin in it: it is not there, or holds no more than a run that never began leaves."""
+    return not folder.exists() or (folder.is_dir() and not any(_of_a_run(path) for path in folder.iterdir()))
+
+
+def _of_a_run(path):
+    return path.name[0] != "." and not (path.name == "epochs" and path.is_dir() and not any(path.iterdir()))
+
+
 _BACK = "the run cannot go on without it; put it back from a copy, or train again"
 
 

@@ -23,6 +23,7 @@ from storage.runs import (
     StageSummary,
     WordsFile,
     check_files,
+    is_free,
     read_history,
     read_run,
     write_run,
@@ -192,11 +193,6 @@ def check_surroundings(run, folder):
             )
 
 
-def is_free(folder):
-    """Whether a run can begin in it: it is not there, or holds no more than a run that never began leaves."""
-    return not folder.exists() or (folder.is_dir() and not any(_of_a_run(path) for path in folder.iterdir()))
-
-
 def refuse_existing(folder):
     """Refuses a folder in which no run can begin.
 
@@ -208,10 +204,6 @@ def refuse_existing(folder):
         raise InputError(
             f"{folder}: exists already; choose another --run{go_on if (folder / 'run.json').exists() else ''}"
         )
-
-
-def _of_a_run(path):
-    return path.name[0] != "." and not (path.name == "epochs" and path.is_dir() and not any(path.iterdir()))
 
 
 def _train(folder, run, stages, work, task):
