@@ -2,6 +2,7 @@
 
 import csv
 import functools
+import io
 from pathlib import Path
 
 import numpy as np
@@ -61,7 +62,7 @@ class Results:
             path = folder / (f"predictions_{stage}.csv" if stage else "predictions.csv")
             with named(path, advice="; evaluate the run again"):
                 text = path.read_text(encoding="utf-8", errors="replace")
-            rows = list(csv.reader(text.splitlines()))[1:]
+            rows = list(csv.reader(io.StringIO(text, newline="")))[1:]
             if [row[:1] for row in rows] != [[one] for one in task.corpus.utterance_id[task.test].tolist()]:
                 raise InputError(f"{path}: is not of the run's test utterances; evaluate the run again")
             try:
