@@ -271,21 +271,27 @@ def disagreement_page(experiment, results, path):
 
 
 def trials_page(experiment, results, path):
-    """The lowest dev loss of each line, seed by seed; no test session is scored."""
-    header = ["", "seeds", "mean lowest dev loss", "seed by seed", "kept epoch"]
+    """The lowest dev loss of each line within each number of epochs that was tried; no test session is scored."""
+    header = ["", "epochs", "seeds", "mean lowest dev loss", "seed by seed", "kept epoch"]
+    losses = {line.name: results.dev_losses(line.system.name) for line in experiment.lines}
+    tried = sorted({len(one) for seeds in losses.values() for one in seeds})
     digits, shown = [], []
-    for line in experiment.lines:
-        stages = [list(run.stages.values())[-1] for run in results.runs(line.system.name)]
-        losses, kept = [stage.best_dev_loss for stage in stages], [stage.best_epoch for stage in stages]
-        digits.append([line.name, len(stages), float(np.mean(losses)), " ".join(map(str, losses)), span(kept)])
-        each = ", ".join(f"{loss:.4f}" for loss in losses)
-        shown.append([line.name, len(stages), f"{np.mean(losses):.4f}", each, span(kept)])
+    for name, seeds in losses.items():
+        for epochs in tried:
+            within = [one[:epochs] for one in seeds if len(one) >= epochs]
+            if not within:
+                continue
+            lowest, kept = [min(one) for one in within], [one.index(min(one)) + 1 for one in within]
+            first = [name, epochs, len(within)]
+            digits.append([*first, float(np.mean(lowest)), " ".join(map(str, lowest)), span(kept)])
+            shown.append([*first, f"{np.mean(lowest):.4f}", ", ".join(f"{loss:.4f}" for loss in lowest), span(kept)])
+    runs = [run for system in results.folders for run in results.runs(system)]
     text = rendered(
         experiment.template,
         title=title_of(experiment, results),
         table=markdown_table(header, shown),
-        seeds=results.training(["full"])[0]["seeds"],
-        hardware=hardware([run for system in results.folders for run in results.runs(system)]),
+        seeds=" ".join(map(str, sorted({run.settings.seed for run in runs}))),
+        hardware=hardware(runs),
     )
     write_page(path, text, header, digits)
 

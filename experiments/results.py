@@ -11,7 +11,7 @@ from data.task import Task
 from experiments.intervals import recognition
 from scoring.draws import draws_of
 from storage.files import InputError, named, read_json
-from storage.runs import read_run
+from storage.runs import read_history, read_run
 
 
 class Results:
@@ -70,6 +70,14 @@ class Results:
             except ValueError as error:
                 raise InputError(f"{path}: a row is damaged or cut off; evaluate the run again") from error
         return found
+
+    def dev_losses(self, system):
+        """The dev loss of each epoch of the whole network, one list per seed."""
+        runs = zip(self._folders(system), self.runs(system), strict=True)
+        return [
+            [row.dev_loss for row in read_history(folder, run) if row.stage == list(run.stages)[-1]]
+            for folder, run in runs
+        ]
 
     def draws(self, system):
         """`scoring.draws.draws_of` its task."""

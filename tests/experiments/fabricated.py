@@ -87,7 +87,7 @@ def fabricate(runs, corpus_path, dev_loss=lambda run: 0.1):
             "disagreement_counts": {part: {"utterances": len(rows), "ties": 1} for part, rows in task.split.items()},
         }
         write_json(run.folder / "results.json", results)
-        stage = {"epochs": 50, "best_epoch": 9, "seconds": 60.0}
+        stage = {"epochs": run.settings.epochs, "best_epoch": 9, "seconds": 60.0}
         stages = {name: StageSummary(**stage, best_dev_loss=dev_loss(run)) for name in run.stages}
         for name in run.stages[:-1] if run.branches else ():
             stages[name].taken_from = str(run.branches)

@@ -22,7 +22,7 @@ from experiments.runs import PlannedRun, check_same_but_seed
 from experiments.tables import BEGIN, HERE, gather
 from reproduce import parse_arguments
 from storage.files import InputError, read_json, sha256, write_csv, write_json
-from storage.runs import WordsFile, write_run
+from storage.runs import EpochRow, WordsFile, write_run
 
 PAPERS = ("all", "variants", "folds")
 OURS = ("causal", "causal-folds", "causal-raters")
@@ -382,24 +382,35 @@ def test_a_line_that_was_not_run_is_no_peer(tmp_path):
 
 
 def test_trials_are_of_dev_alone(tmp_path):
-    """The fusion's lowest dev loss, seed by seed; no run's test session is scored."""
+    """The fusion's lowest dev loss within 50 and 100 epochs, seed by seed; no run's test session is scored."""
     corpus = fabricated_corpus(tmp_path / "c.h5")
     work = work_of("trials", corpus, tmp_path, "--seeds", "0", "1")
-    numbers = {"full": 0.04, "full-100-epochs": 0.03, "full-uncounted": 0.05}
 
     def train(jobs):
         jobs = [arguments[0] for _, arguments, _ in jobs]
         assert not any(job.scored for job in jobs)
-        fabricate(
-            [job for job in jobs if not job.folder.exists()], corpus, lambda run: numbers[run.system] + run.seed / 50
-        )
+        fabricate(jobs, corpus)
+        for job in jobs:  # falls to epoch 60, then rises; twice as high without the padding, higher for seed 1
+            first = [[stage, epoch, 0.2, 0.1, 0.5] for stage in job.stages[:-1] for epoch in range(1, 51)]
+            high = (2 if job.system == "full-uncounted" else 1) + job.seed / 2
+            own = [
+                ["fusion", epoch, 0.2, high * (1 + abs(60 - epoch)) / 100, 0.5]
+                for epoch in range(1, job.settings.epochs + 1)
+            ]
+            write_csv(job.folder / "history.csv", EpochRow._fields, own if job.giver else first + own)
         return [[] for _ in jobs]
 
     assert "trials.md" in reproduce(work, train)
     with open(tmp_path / "trials.csv", encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [float(row["mean lowest dev loss"]) for row in rows] == pytest.approx([0.05, 0.04, 0.06])
-    assert list(map(float, rows[2]["seed by seed"].split())) == pytest.approx([0.05, 0.07])
+    assert [(row[""], row["epochs"], row["kept epoch"]) for row in rows] == [
+        ("as released", "50", "50"),
+        ("as released", "100", "60"),
+        ("padding not counted by batch norm", "50", "50"),
+    ]
+    losses = [[float(loss) for loss in row["seed by seed"].split()] for row in rows]
+    np.testing.assert_allclose(losses, [[0.11, 0.165], [0.01, 0.015], [0.22, 0.275]])
+    assert [float(row["mean lowest dev loss"]) for row in rows] == pytest.approx([0.1375, 0.0125, 0.2475])
 
 
 def test_tables_are_gathered(tmp_path):
