@@ -23,8 +23,6 @@ ROOT = Path(__file__).resolve().parent
 def main():
     parser = command_line()
     arguments = parser.parse_args()
-    if arguments.recording == "":
-        parser.error("the recording's name is empty; is a variable of the shell not set?")
     arguments.recording = arguments.recording and Path(arguments.recording)
     if arguments.demo == bool(arguments.recording):
         parser.error("give a recording, a folder of them, a transcript with --audio none, or --demo")
@@ -66,7 +64,7 @@ def job_of(archive, conversation, arguments, recording):
     """The one conversation that the command line asks for."""
     if arguments.audio == "none":
         transcript = arguments.transcript or recording
-        if transcript.suffix.lower() not in archive.TRANSCRIPTS:
+        if not arguments.transcript and recording.suffix.lower() in archive.sound.SUFFIXES:
             transcript = archive.job_of(recording).transcript
         return conversation.Job(transcript.stem, transcript)
     if recording.suffix.lower() in archive.TRANSCRIPTS:

@@ -104,6 +104,8 @@ def parse_arguments(argv=None):
         given = getattr(arguments, name)
         if given is not None and min(given if isinstance(given, list) else [given]) < low:
             parser.error(f"--{name} must be at least {low}")
+    if max(arguments.seeds or (0,)) >= 2**30:
+        parser.error("--seeds must be below 2**30")
     if not all(0 < rate < float("inf") for rate in arguments.rates):
         parser.error("--rates must be greater than 0")
     if arguments.jobs is None:
@@ -113,6 +115,8 @@ def parse_arguments(argv=None):
     arguments.seeds = tuple(dict.fromkeys(arguments.seeds or (QUICK_SEEDS if arguments.quick else PAPER_SEEDS)))
     name = "quick" if arguments.quick else arguments.corpus.stem
     arguments.out = arguments.out or Path("runs") / f"reproduce-{name}"
+    if (arguments.out / "run.json").exists() or arguments.out.resolve() == Path(__file__).resolve().parent / "results":
+        parser.error(f"--out {arguments.out}: is a run or the recorded tables; give a folder of its own")
     return arguments
 
 

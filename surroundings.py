@@ -6,6 +6,7 @@ figures without a display, whatever a notebook has left.
 """
 
 import importlib.util
+import itertools
 import logging
 import os
 import signal
@@ -44,6 +45,14 @@ def _terminate(number, frame):
     raise Terminated
 
 
+def _refuse_empty(given):
+    """An argument without a letter is a variable of the shell that is not set, and never what was meant."""
+    for before, argument in itertools.pairwise(given):
+        if not argument or (argument.startswith("--") and argument.endswith("=")):
+            what = argument.rstrip("=") or (before if before.startswith("--") else f"the argument behind {before}")
+            raise InputError(f"{what}: is empty; is a variable of the shell not set?")
+
+
 def run_program(main, interrupted):
     """Runs a program to its end and leaves Python with its exit status.
 
@@ -58,6 +67,7 @@ def run_program(main, interrupted):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     try:
+        _refuse_empty(sys.argv)
         main()
     except (InputError, OSError) as error:  # an OSError names its file
         print(f"error: {error}", file=sys.stderr)

@@ -1,6 +1,7 @@
 """From what a reader found to the corpus file: features, utterances without sound, one HDF5 file, fidelity table."""
 
 import contextlib
+import re
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,13 +16,17 @@ from data.fidelity import fidelity_table, find_numbers
 from data.iemocap import read_release
 from data.sample import NAME, write_release
 from data.sound import ffmpeg, needs_ffmpeg
-from storage.files import InputError, locked, write_text
+from storage.files import InputError, locked, named, write_text
 
 _FIRST = 100  # files that are tried before the work begins
 _EXAMPLES = 3  # of a note that is about many
 _ROUNDED_S = 0.5  # how far times may be from the sound in any case
 _USUAL_S = 3  # of an utterance whose sound is not known
 _MILLISECONDS = 200  # times longer than its sound: no utterance is cut so badly
+
+
+# Beside the corpus file stand those of work that is not finished, which begin like this.
+_BESIDE = {".features.jsonl": re.compile(rb'\s*({"key": |$)'), ".text": re.compile(rb"[0-9a-f]{64}\n|$")}
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,16 @@ def check_out(out, overwrite):
         raise InputError(f"{out}: a folder; give the name of a file")
     if out.exists() and not overwrite:
         raise InputError(f"{out}: there already; give --overwrite to replace it")
+    beside = [(Path(f"{out}{suffix}"), begins) for suffix, begins in _BESIDE.items()]
+    others = [path for path, begins in beside if path.exists() and not begins.match(_head(path))]
+    notes = Path(f"{out}.notes.txt")
+    if others := others + [notes] * (notes.exists() and not out.exists()):
+        raise InputError(f"{others[0]}: there already, and its name is needed; move it, or give another --out")
+
+
+def _head(path):
+    with named(path), open(path, "rb") as file:
+        return file.read(100)
 
 
 @contextlib.contextmanager
@@ -208,6 +223,10 @@ def _settle_audio(source, utterances, results, options, notes):
         name, why = silent.popitem()
         raise InputError(f"{source.path}: no utterance with usable audio; {name}: {why}")
     sounding = [one for one in utterances if one.utterance_id in vectors]
+    lost = sorted({one.session for one in utterances} - {one.session for one in sounding})
+    if lost and source.published:
+        name = next(one.utterance_id for one in utterances if one.session == lost[0])
+        raise InputError(f"{source.path}: no usable audio in all of Session{lost[0]}; {name}: {silent[name]}")
     if (options.without_audio or source.without_audio) == "skip":
         if silent:
             sentence = "left out, without usable audio; the scores cover one utterance fewer"

@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from data.audio import SAMPLE_RATE_HZ
-from data.pretrained import LONGEST_TEXT, fingerprint, folders, loaded, name_of, one_line
+from data.pretrained import LONGEST_TEXT, fingerprint, folders, loaded, name_of, one_line, tokenizer_of
 from data.rows import Rows, joined
 from data.workers import progress_bar
 from settings import option, said_of
@@ -139,7 +139,7 @@ class TextEncoder(_Encoder):
         places = np.array([row_of[text] for text in texts], "int64")
         with contextlib.ExitStack() as stack:
             if cache:
-                owner = json.dumps([self.identity.model_dump(mode="json"), different])
+                owner = json.dumps([self.identity.model_dump(mode="json"), tokenizer_of(self.folder), different])
                 file, num_kept = _kept_batches(cache, owner, batches, width)
                 stack.enter_context(file)
                 rows = Rows(lambda chosen: _read_kept(cache, chosen, width), places, width)
@@ -148,7 +148,12 @@ class TextEncoder(_Encoder):
             done = batches[num_kept - 1].stop if num_kept else 0
             bar = stack.enter_context(progress_bar(self.identity.name, len(different), "texts", progress, done))
             for batch in batches[num_kept:]:
-                vectors = self._encode(different[batch])
+                try:
+                    vectors = self._encode(different[batch])
+                except IndexError as error:
+                    raise InputError(
+                        f"{self.folder}: its tokenizer knows more words than its weights; is it another model's?"
+                    ) from error
                 bad = ~np.isfinite(vectors).all(axis=1)
                 if bad.any():
                     raise InputError(

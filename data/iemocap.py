@@ -97,8 +97,10 @@ def find_release(folder):
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder; give the folder IEMOCAP_full_release")
-    for release in (folder, folder / "IEMOCAP_full_release"):
+        what = "a file; unpack it, and" if folder.is_file() else "no such folder;"
+        raise InputError(f"{folder}: {what} give the folder IEMOCAP_full_release")
+    inner = folder / "IEMOCAP_full_release"
+    for release in (folder, inner, inner / inner.name):
         missing = [f"Session{number}" for number in SESSIONS if not (release / f"Session{number}").is_dir()]
         if not missing:
             return release

@@ -30,7 +30,7 @@ def _positive(text):
 
 
 def _feature_set(text):
-    if text not in FEATURE_SETS and not text.startswith(_ENCODER):
+    if text not in FEATURE_SETS and not (text.startswith(_ENCODER) and text != _ENCODER):
         raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(FEATURE_SETS)}, {_ENCODER}PATH_OR_NAME")
     return text
 
@@ -113,7 +113,8 @@ def _encoders(given, audio):
     if given.text_encoder:
         found["text_encoder"] = encoders.TextEncoder.load(given.text_encoder, **how)
     if not found and (given.layers or given.pooling or given.download or given.corpus == "encode"):
-        raise InputError("which encoder? give --text-encoder, or --audio encoder:PATH_OR_NAME")
+        of_sound = ", or --audio encoder:PATH_OR_NAME" * (given.corpus != "encode")
+        raise InputError(f"which encoder? give --text-encoder{of_sound}")
     return found
 
 

@@ -104,6 +104,12 @@ def fingerprint(folder):
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
+def tokenizer_of(folder):
+    """{name: SHA-256} of the files that hold a model's tokenizer."""
+    found = sorted(path for name in ("tokenizer.json", "vocab.*", "*.model") for path in Path(folder).glob(name))
+    return {path.name: sha256(path) for path in found}
+
+
 def _packages():
     """torch, transformers and huggingface_hub."""
     try:
@@ -144,7 +150,7 @@ def loaded(folder, of_sound):
         config = transformers.AutoConfig.from_pretrained(folder, **rules)
         _check_kind(folder, config.model_type, transformers.MODEL_MAPPING[type(config)].main_input_name, of_sound)
         # Without a file, some tokenizers are made of nothing, and know no word.
-        if not of_sound and not any(any(Path(folder).glob(name)) for name in ("tokenizer.json", "vocab.*", "*.model")):
+        if not of_sound and not tokenizer_of(folder):
             raise InputError(f"{folder}: the tokenizer is missing (tokenizer.json)")
         reader_class = transformers.AutoFeatureExtractor if of_sound else transformers.AutoTokenizer
         reader = reader_class.from_pretrained(folder, **rules)

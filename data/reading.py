@@ -48,6 +48,8 @@ _MARKS = "\u201a\u201e\u2026\u2039\u2018\u2019\u201c\u201d\u2022\u2013\u2014\u20
 _MARKS += "\u00a0\u00a1\u00ab\u00b0\u00b4\u00b7\u00bb\u00bf"
 _LETTERS = "\u00c0-\u00cf\u00d1-\u00d6\u00d8-\u00dc\u00df-\u00ef\u00f1-\u00f6\u00f8-\u00fc\u0153"
 _WESTERN = re.compile(f"[{_MARKS}]*[{_LETTERS}]{{0,2}}[{_MARKS}]*")
+# UTF-8 that was read as Windows-1252 and saved so: what became of quotes, dashes and letters of Western Europe.
+_TWICE = re.compile("\u00e2\u20ac[\u2122\u0153\u02dc\u201c\u201d\u00a6\x9d\ufffd]|\u00c3[\u00a0-\u00bf]")
 _FOREIGN = re.compile("(?P<before>[a-z]?)(?P<run>[\udc80-\udcff]+)")
 
 NUMBER = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
@@ -124,7 +126,14 @@ def decode(content, path, line=1):
     num_controls = sum("\x80" <= one <= "\x9f" for one in text)
     notes = [f"{num_bytes} bytes are not UTF-8, read as Windows-1252"] * bool(num_bytes)
     notes += [f"{num_controls} control characters were Windows-1252 marks"] * bool(num_controls)
-    return text.translate(_WINDOWS_1252), notes
+    text = text.translate(_WINDOWS_1252)
+    if twice := list(_TWICE.finditer(text)):
+        place = line + text.count("\n", 0, twice[0].start())
+        notes.append(
+            f"{len(twice)} places look like UTF-8 that was read as Windows-1252, the first in line {place} "
+            f"({twice[0][0]!r}); save the file anew from its original, as UTF-8"
+        )
+    return text, notes
 
 
 def text_of(path):

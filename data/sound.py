@@ -234,7 +234,10 @@ def prepared(samples, rate_hz):
     signal, notes = samples[:, 0], []
     if samples.shape[1] > 1:
         signal = samples.mean(axis=1)
-        notes.append(f"{samples.shape[1]} channels averaged to one")
+        num_silent = samples.shape[1] - int(samples.any(axis=0).sum())
+        cancel = ", which cancel each other" * (num_silent < samples.shape[1] and not signal.any())
+        silent = f", {num_silent} of them silent" * (0 < num_silent < samples.shape[1])
+        notes.append(f"{samples.shape[1]} channels averaged to one{silent}{cancel}")
     if rate_hz != SAMPLE_RATE_HZ:
         signal = _resample(signal, rate_hz)
         lost = f", nothing above {rate_hz // 2} Hz" if rate_hz < SAMPLE_RATE_HZ else ""

@@ -5,6 +5,7 @@
 
 import difflib
 import math
+import os
 import re
 import unicodedata
 from collections import Counter
@@ -153,29 +154,47 @@ def _sounds(places, folder, rows):
     Raises:
         InputError: a channel that is no number, an address, or a stretch without an end.
     """
-    named = Counter(row.get("wav") for _, row in rows)
+    paths = {}
+    for place, (_, row) in zip(places, rows, strict=True):
+        wav = row.get("wav", "")
+        if wav and wav not in paths:
+            paths[wav] = _path(place, folder, wav)
+    files = {wav: os.path.realpath(path) for wav, path in paths.items()}  # one file may be written in several ways
+    rows_of_file = Counter(files.get(row.get("wav")) for _, row in rows)
     sounds = []
     for place, (_, row) in zip(places, rows, strict=True):
         wav, channel = row.get("wav", ""), row.get("channel", "")
         if not wav:
             sounds.append(None)
             continue
-        if re.match(r"[a-z]{2,}:/", wav):
-            raise InputError(f"{place}: wav {wav!r:.60} is an address; fetch the file and give its path")
         number = _CHANNEL.fullmatch(channel)
         if channel and not number:
             raise InputError(f"{place}: channel {channel!r:.60} is no number from 1 to 99")
         stretch = ()
-        if named[wav] > 1:
+        if rows_of_file[files[wav]] > 1:
             if not row.get("end_s"):
                 raise InputError(f"{place}: no end_s; it is needed since other rows, too, are stretches of {wav}")
             stretch = _time(place, row, "start_s"), _time(place, row, "end_s")
             if stretch[0] >= stretch[1]:
                 raise InputError(f"{place}: a stretch of {wav} that ends where it starts, or before")
-        written = folder / wav
-        path = written if written.exists() else folder / wav.replace("\\", "/")  # as Windows writes it
-        sounds.append(Sound(path, int(number["number"]) if number else None, *stretch))
+        sounds.append(Sound(paths[wav], int(number["number"]) if number else None, *stretch))
     return sounds
+
+
+def _path(place, folder, wav):
+    """The file that a cell names: as it is written, with the backslashes of Windows, or with accents as macOS has them.
+
+    Raises:
+        InputError: it is an address, or no name of a file.
+    """
+    if re.match(r"[a-z]{2,}:/", wav, re.IGNORECASE):
+        raise InputError(f"{place}: wav {wav!r:.60} is an address; fetch the file and give its path")
+    slashes = wav.replace("\\", "/")
+    forms = (wav, slashes, unicodedata.normalize("NFC", slashes), unicodedata.normalize("NFD", slashes))
+    try:
+        return next((folder / one for one in forms if (folder / one).exists()), folder / slashes)
+    except OSError as error:
+        raise InputError(f"{place}: wav {wav!r:.60} is no name of a file ({error.strerror})") from error
 
 
 def _utterance(place, row, votes, sound, emotions):
@@ -193,7 +212,7 @@ def _utterance(place, row, votes, sound, emotions):
     split = row["split"].lower() if "split" in row else None
     if split is not None and split not in PARTS:
         raise InputError(f"{place}: split {split!r:.60} is none of {', '.join(PARTS)}")
-    session = _SESSION.fullmatch(row.get("session", "0"))
+    session = _SESSION.fullmatch(row.get("session", "0") or "0" * (split is not None))
     if not session:
         raise InputError(f"{place}: session {row['session']!r:.60} is no number from 0 to 99")
     return Utterance(

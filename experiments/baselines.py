@@ -33,6 +33,7 @@ def parse_arguments(argv=None):
     )
     parser.add_argument("run", type=Path, help="run folder of train.py with a text and an audio branch")
     parser.add_argument("--corpus", type=Path, help="corpus file; default: the file that the run was trained on")
+    parser.add_argument("--glove", type=Path, help="the run's GloVe file, if it is no longer where it was")
     parser.add_argument("--out", type=Path, help="folder for SYSTEM-seedN/results.json (default: RUN/baselines)")
     parser.add_argument(
         "--systems",

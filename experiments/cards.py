@@ -12,7 +12,7 @@ from experiments.intervals import SCORES, read_rows, rows_of
 from experiments.markdown import markdown_table, our_cell, rendered, scores_table
 from experiments.pages import RECORDED
 from experiments.results import Results, hardware_of_givers
-from experiments.runs import check_same_but_seed
+from experiments.runs import check_same_but_seed, is_evaluated
 from scoring.evaluation import evaluate, task_of
 from settings import Settings
 from storage.files import InputError, read_json, sha256, write_json, write_text
@@ -30,7 +30,8 @@ def publish(folder, run_folders, corpus_path, note="", half=False, damage=None):
         InputError: a run is not finished or not evaluated, the runs differ in more than the seed or two have the same,
             the corpus is not IEMOCAP, `damage` is no table, or the folder is there and no checkpoint.
     """
-    if folder.exists() and (not (folder / "README.md").exists() or not (folder / "run.json").exists()):
+    folder = folder.resolve()
+    if folder.exists() and not ((folder / "run.json").is_file() and read_run(folder).is_provided):
         raise InputError(f"{folder}: is there and no provided checkpoint; choose another folder")
     damage = damage and read_rows(damage)
     runs = check_same_but_seed(run_folders, corpus_path)
@@ -40,14 +41,14 @@ def publish(folder, run_folders, corpus_path, note="", half=False, damage=None):
     for one, run in zip(run_folders, runs, strict=True):
         if missing := [stage.name for stage in stages if stage.name not in run.stages]:
             raise InputError(f"{one}: is not finished ({missing[0]} is not trained)")
-        if not (one / "predictions.csv").exists() or not (one / "results.json").exists():
-            raise InputError(f"{one}: is not evaluated; run 'python evaluate.py {one}'")
-        if read_json(one / "results.json")["protocol"]["weights_sha256"] != run.weights():
-            raise InputError(f"{one}: was evaluated with other weights; run 'python evaluate.py {one}'")
+        if run.is_provided:
+            raise InputError(f"{one}: is a provided checkpoint, and one is made from runs")
+        if not is_evaluated(one, run):
+            raise InputError(f"{one}: is not evaluated, or with other weights; run 'python evaluate.py {one}'")
     if damage:
         accuracy = 100 * np.mean([read_json(one / "results.json")["accuracy_9"] for one in run_folders])
         undamaged = [row.mean for row in damage if (row.system, row.score) == (UNDAMAGED, "accuracy")]
-        if not undamaged or abs(undamaged[0] - accuracy) > 0.1:
+        if not undamaged or undamaged[0] is None or abs(undamaged[0] - accuracy) > 0.1:
             raise InputError("--damage: is not of these runs: their accuracy as transcribed is another one")
     # The dev loss of the network that answers, or the mean of those that answer together.
     answering = [stage.name for stage in stages if stage.answers] or [stage.name for stage in stages]
@@ -62,8 +63,12 @@ def publish(folder, run_folders, corpus_path, note="", half=False, damage=None):
     except BaseException:
         shutil.rmtree(new, ignore_errors=True)
         raise
-    shutil.rmtree(folder, ignore_errors=True)
+    old = folder.with_name(f".{folder.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        folder.rename(old)
     new.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def fill(new, name, run_folders, runs, losses, chosen, recogniser, corpus_path, note, half, damage):

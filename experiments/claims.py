@@ -5,6 +5,7 @@ import tomllib
 from pathlib import Path
 
 from experiments.intervals import read_rows
+from storage.files import InputError
 
 CLAIMS = tomllib.loads((Path(__file__).parent / "claims.toml").read_text(encoding="utf-8"))["claims"]
 HOLDS, FAILS = "holds", "does not hold"
@@ -72,10 +73,13 @@ def _ratio(results, claim):
     if not path.exists():
         return NOTHING
     with open(path, encoding="utf-8", newline="") as file:
-        counted = {line[""]: line.get(column) for line in csv.DictReader(file)}
+        counted = {line.get(""): line.get(column) for line in csv.DictReader(file)}
     if not counted.get(ours) or not counted.get(theirs):
         return NOTHING
-    ratio = float(counted[ours]) / float(counted[theirs])
+    try:
+        ratio = float(counted[ours]) / float(counted[theirs])
+    except (ValueError, ZeroDivisionError) as error:
+        raise InputError(f"{path}: column {column!r} has no numbers ({error})") from error
     return f"{ratio:.2f} times", HOLDS if ratio <= claim["most"] else FAILS
 
 

@@ -6,6 +6,8 @@ python -m experiments.costs runs/iemocap-released-seed0 --out costs.json
 import argparse
 from pathlib import Path
 
+from storage.files import InputError, made_folder, write_json
+from storage.runs import read_run
 from surroundings import check_backend, run_program
 
 
@@ -17,9 +19,12 @@ def main():
     arguments = parser.parse_args()
     check_backend()
     from experiments.operations import costs  # the framework takes seconds, and --help needs none
-    from storage.files import write_json
+    from scoring.evaluation import home_of_results
 
-    out = arguments.out or arguments.run / "costs.json"
+    out = arguments.out or home_of_results(arguments.run, read_run(arguments.run)) / "costs.json"
+    if out.is_dir():
+        raise InputError(f"{out}: a folder; give the name of a file")
+    made_folder(out.parent)
     write_json(out, costs(arguments.run, arguments.corpus))
     print(f"written to {out}")
 

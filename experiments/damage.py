@@ -50,10 +50,11 @@ def write_damage(run_folders, corpus_path, text_encoder, out):
     from scoring.evaluation import task_of
 
     answers, runs = {}, check_same_but_seed(run_folders, corpus_path)
-    for folder in run_folders:
-        recogniser = load_checkpoint(folder, text_encoder=text_encoder)
+    recognisers = {folder: load_checkpoint(folder, text_encoder=text_encoder) for folder in run_folders}
+    made_folder(out)  # before the work
+    for folder, recogniser in recognisers.items():
         if not recogniser.bears_silence:
-            raise InputError(f"{folder}: this system always needs words and sound")
+            raise InputError(f"{folder}: a run that reads words and sound, and does without either, is needed")
         task = task_of(recogniser, corpus_path)
         words = sorted({word for line in task.corpus.transcript[task.split["train"]] for word in tokenize(line)})
         for name, predictions in damaged_answers(recogniser, task.corpus, task.test, words).items():
@@ -66,7 +67,7 @@ def write_damage(run_folders, corpus_path, text_encoder, out):
         scored.append(dataclasses.replace(one, per_seed=per_run))
     rows = rows_of(scored, "answers", UNDAMAGED)
     text = rendered("damage", runs=runs, scores=scores_table(rows), num_draws=NUM_DRAWS)
-    write_text(made_folder(out) / "damage.md", text)
+    write_text(out / "damage.md", text)
     write_rows(out / "damage.csv", rows)
 
 

@@ -10,6 +10,7 @@ Letters of the shapes: S seeds, N test utterances, G dialogs, B bootstrap draws,
 
 import csv
 import dataclasses
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -73,7 +74,9 @@ def read_rows(path):
                 if name not in (lines.fieldnames or ()):
                     raise ValueError(f"there is no column {name}")
             for line in lines:
-                rows.append(Row(**{name: _read(name, cell) for name, cell in line.items()}))
+                rows.append(row := Row(**{name: _read(name, cell) for name, cell in line.items()}))
+                if row.mean is not None and None in (row.seeds, row.low, row.high):
+                    raise ValueError("a mean without its number of seeds, or its interval")
         except (ValueError, TypeError, csv.Error) as error:
             raise InputError(f"{path}, line {lines.line_num}: no row of a table of scores ({error})") from error
     if not rows:
@@ -84,7 +87,10 @@ def read_rows(path):
 def _read(name, cell):
     if name in ("system", "score"):
         return cell
-    return None if cell == "" else int(cell) if name == "seeds" else float(cell)
+    value = None if cell == "" else int(cell) if name == "seeds" else float(cell)
+    if value is not None and not math.isfinite(value):
+        raise ValueError(f"{name} is {cell}")
+    return value
 
 
 # {kind of table: its scores}; in percent over the classes without 'other', but for the squared error, over all.

@@ -361,7 +361,7 @@ def recorded_rows(name, folder, corpus_name):
     """
     for place, origin in ((folder, f"of {name}.csv in this folder"), (RECORDED, f"as recorded in results/{name}.csv")):
         page = place / f"{name}.md"
-        if page.exists() and f", on {corpus_name}," in read_text(page).splitlines()[0] + ",":
+        if page.exists() and f", on {corpus_name}," in read_text(page).partition("\n")[0] + ",":
             paths = [place / f"{one}.csv" for one in ("variants", name)]
             return {(row.system, row.score): row for path in paths if path.exists() for row in read_rows(path)}, origin
     return {}, f"empty, since neither this folder nor results/ has {name}.csv of this corpus"

@@ -67,10 +67,11 @@ def main():
     parser = argparse.ArgumentParser(description="Draw the documents' pictures and fill in their numbers.")
     parser.add_argument("--into", type=Path, default=HERE, help="folder of README.md and docs/ (default: the project)")
     into = parser.parse_args().into
-    for name, text in pictures().items():
-        write_text(made_folder(into / "docs") / f"{name}.svg", text)
-    for path in documents(into):
-        write_text(path, with_numbers(read_text(path), path))
+    texts = {into / "docs" / f"{name}.svg": text for name, text in pictures().items()}
+    texts |= {path: with_numbers(read_text(path), path) for path in documents(into)}
+    made_folder(into / "docs")
+    for path, text in texts.items():
+        write_text(path, text)
     print(f"pictures and numbers of {into / 'docs'} and README.md are up to date")
 
 
@@ -99,9 +100,9 @@ def with_numbers(text, path):
                     raise KeyError(number)
                 return match[0]
             value = value_of(" ".join(source.split()))
-        except (InputError, KeyError, TypeError, OSError) as error:
+            return f"{value:{'+' if number[0] in '+-' else ''}.{len(number.partition('.')[2])}f}{comment}"
+        except (InputError, LookupError, AttributeError, TypeError, ValueError, OSError) as error:
             raise InputError(f"{path}: the source '{source}' of {number} is not there ({error})") from error
-        return f"{value:{'+' if number[0] in '+-' else ''}.{len(number.partition('.')[2])}f}{comment}"
 
     return _SOURCED.sub(filled, text)
 
@@ -297,9 +298,11 @@ def results():
     """Accuracy of each system that results/ has, with its interval, the paper's number and a human rater's."""
     wanted = CONTENT["rows"]["plot"]
     found = [(name, row_of(table, system, "accuracy")) for name, table, system in wanted if rows_of(table)]
+    if not found:
+        raise InputError(f"{HERE / 'results'}: none of the tables is there that the plot shows")
     try:
         rater = 100 * value_of(" / ".join(RATER))
-    except (KeyError, TypeError):
+    except (InputError, KeyError, TypeError, ValueError):
         rater = None
     left, right, top = 258, 826, 64
     bottom = top + 30 * len(found)

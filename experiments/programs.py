@@ -117,7 +117,11 @@ def going_on(folder):
 def held(log, going):
     """Yields the log, locked, for programs that write into it: none is at work when this block begins."""
     with open(log, "a", encoding="utf-8") as file:
+        waits = False
         while not _locked(file, fcntl.LOCK_EX):
+            if not waits:
+                said(f"waiting for another program, which writes into {log}")
+            waits = True
             going.check()
             time.sleep(_POLL_S)
         yield file
@@ -150,6 +154,10 @@ def run_logged(program, log, going):
             process.terminate()
             process.wait()
             raise
+    if status < 0:
+        raise InputError(
+            f"{program.what} was killed by signal {-status}, as where memory ends; the same command goes on from there"
+        )
     if status:
         text = program.log.read_text(encoding="utf-8", errors="replace")
         last = [line for line in text.splitlines() if line.strip()][-1]

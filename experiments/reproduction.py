@@ -1,5 +1,6 @@
 """Does an experiment: plans its runs, makes what is missing, writes the tables. The work of reproduce.py."""
 
+import contextlib
 import dataclasses
 import functools
 import shutil
@@ -16,10 +17,13 @@ from experiments.programs import Program, do_all, going_on
 from experiments.rates import chosen_rates, lines_at
 from experiments.results import Results
 from experiments.runs import Place
-from experiments.tuning import identity, other_in
+from experiments.tuning import identity, other_in, results_in
 from settings import Settings
 from storage.files import InputError, made_folder, read_json, write_json
 from storage.runs import read_run
+
+# What Table 4 reads of costs.json.
+_COSTS = ("corpus_sha256", "parameters_without_embedding", "flops_per_sample", "flops_per_epoch", "seconds_per_epoch")
 
 
 @dataclass(frozen=True)
@@ -102,6 +106,7 @@ class Reproduction:
             InputError: bad input, or a program that failed; the message has its last line.
             KeyboardInterrupt: a signal came; the programs have saved their state.
         """
+        _ = self.place.content  # refuses a file that is no corpus, before anything is made
         made_folder(self.place.out / "logs")
         with going_on(self.place.out / "logs") as going:
             do = functools.partial(do_all, going=going, parallel=parallel)
@@ -128,6 +133,7 @@ class Reproduction:
         out, epochs, names = self.place.out / "baselines", self.peer_epochs(), self.peer_names()
         options = ("--corpus", self.place.corpus, "--out", out, "--systems", *names)
         options += ("--epochs", epochs) if epochs else ()
+        options += ("--glove", self.place.glove) if "plain-peers" in self.experiment.extras else ()
         return [
             Program(
                 f"baselines seed {seed}",
@@ -156,21 +162,23 @@ class Reproduction:
 
     def peer_is_done(self, peer, seed):
         """Whether its results are there, of the run and the corpus that are; experiments.baselines refuses others."""
-        results = self.place.out / "baselines" / f"{peer}-seed{seed}" / "results.json"
+        results = results_in(self.place.out / "baselines" / f"{peer}-seed{seed}")
         folder = self.place.out / f"full-seed{seed}"
-        if not results.exists() or not (folder / "run.json").exists():
+        if results is None or not (folder / "run.json").exists():
             return False
         run, plain = read_run(folder), CONTENT["plain_peers"].get(peer)
         options = {"epochs": self.peer_epochs() or baselines.EPOCHS, "patience": baselines.PATIENCE}
         ties = plain["ties"] if plain else "other"
         own = identity(run, self.place.content, peer, ties, seed, **options)
-        return other_in(read_json(results)["protocol"], own) is None
+        return other_in(results["protocol"], own) is None
 
     def costs(self):
-        """The content of costs.json for this corpus, or None."""
-        path = self.place.out / "costs.json"
-        costs = read_json(path) if path.exists() else None
-        return costs if costs and costs["corpus_sha256"] == self.place.content.sha256 else None
+        """The content of costs.json for this corpus; None where it is not there, or damaged."""
+        costs = None
+        with contextlib.suppress(InputError):  # then it is made again
+            costs = read_json(self.place.out / "costs.json")
+        whole = isinstance(costs, dict) and set(_COSTS) <= set(costs)
+        return costs if whole and costs["corpus_sha256"] == self.place.content.sha256 else None
 
     def figures(self, run):
         """Copies a run's figures; gives the program of Fig. 5 for the test context nearest to 25 utterances."""

@@ -62,13 +62,17 @@ class Results:
             path = folder / (f"predictions_{stage}.csv" if stage else "predictions.csv")
             with named(path, advice="; evaluate the run again"):
                 text = path.read_text(encoding="utf-8", errors="replace")
-            rows = list(csv.reader(io.StringIO(text, newline="")))[1:]
+            header, *rows = list(csv.reader(io.StringIO(text, newline=""))) or [[]]
+            if header != ["utterance_id", *task.emotions] or not text.endswith("\n"):  # cut in a number, it looks whole
+                raise InputError(f"{path}: is cut off, or of other emotions; evaluate the run again")
             if [row[:1] for row in rows] != [[one] for one in task.corpus.utterance_id[task.test].tolist()]:
                 raise InputError(f"{path}: is not of the run's test utterances; evaluate the run again")
             try:
                 found.append(np.array([row[1:] for row in rows], "float32").reshape(-1, len(task.emotions)))
             except ValueError as error:
                 raise InputError(f"{path}: a row is damaged or cut off; evaluate the run again") from error
+            if not np.isfinite(found[-1]).all():
+                raise InputError(f"{path}: a share is no number; evaluate the run again")
         return found
 
     def dev_losses(self, system):

@@ -8,6 +8,7 @@ from pathlib import Path
 import train
 from data.corpus import read_corpus
 from experiments.programs import Program, held, run_logged
+from scoring.evaluation import read_epochs
 from settings import Settings
 from storage.files import InputError, read_json, sha256
 from storage.runs import is_free, read_run
@@ -40,6 +41,19 @@ def check_same_but_seed(folders, corpus_path):
     return runs
 
 
+def is_evaluated(folder, run):
+    """Whether the results in a run's folder have all that tables need, from the weights that are there."""
+    results = {}
+    with contextlib.suppress(InputError):  # then it is made again
+        results = read_json(folder / "results.json")
+    parts = ("calibration", "protocol", "branches", "disagreement_counts")
+    if not isinstance(results, dict) or not all(isinstance(results.get(name), dict) for name in parts):
+        return False
+    names = ["predictions", *(f"predictions_{name}" for name in results["branches"])]
+    there = all((folder / f"{name}.csv").exists() for name in names)
+    return there and results["protocol"].get("weights_sha256") == run.weights()
+
+
 @dataclass(frozen=True)
 class PlannedRun:
     """A training run, whether it is there or not.
@@ -59,6 +73,7 @@ class PlannedRun:
     corpus: Path
     giver: str | None
     scored: bool = True
+    glove: Path | None = None
 
     @property
     def branches(self):
@@ -104,7 +119,8 @@ class PlannedRun:
     def training(self):
         """Arguments of train.py that begin it or go on with it."""
         if (self.folder / "run.json").exists():
-            return ("--run", self.folder, "--resume", "--corpus", self.corpus)
+            glove = ("--glove", self.glove) if self.glove and read_run(self.folder).glove else ()
+            return ("--run", self.folder, "--resume", "--corpus", self.corpus, *glove)
         return (*self.options, "--run", self.folder, *(("--branches", self.branches) if self.branches else ()))
 
     def done(self):
@@ -118,22 +134,17 @@ class PlannedRun:
         return set(self.stages) <= set(read_run(self.folder).stages)
 
     def evaluated(self):
-        """Whether results.json has all that the tables need, from the weights that are there."""
-        if not all((self.folder / name).exists() for name in ("run.json", "results.json", "predictions.csv")):
-            return False
-        results = {}
-        with contextlib.suppress(InputError):  # then it is made again
-            results = read_json(self.folder / "results.json")
-        if not isinstance(results, dict) or "calibration" not in results:
-            return False
-        if not all((self.folder / f"predictions_{name}.csv").exists() for name in results.get("branches", ())):
-            return False
-        weights = results.get("protocol", {}).get("weights_sha256")
-        return weights == read_run(self.folder).weights()
+        """Whether its results have all that the tables need, from the weights that are there."""
+        return (self.folder / "run.json").exists() and is_evaluated(self.folder, read_run(self.folder))
 
     def lacks_epochs(self):
         """Whether epochs were kept and not scored."""
-        return (self.folder / "epochs").is_dir() and not (self.folder / "epochs.csv").exists()
+        if not (self.folder / "epochs").is_dir():
+            return False
+        kept, scored = len(list((self.folder / "epochs").glob("*.weights.h5"))), []
+        with contextlib.suppress(InputError):  # then they are scored again
+            scored = read_epochs(self.folder / "epochs.csv")
+        return len(scored) != kept or not (self.folder / "predictions_best_on_test.csv").exists()
 
 
 @dataclass(frozen=True)
@@ -192,6 +203,7 @@ class Place:
             self.corpus,
             system.branches,
             scored,
+            self.glove,
         )
         run.check(self.content.sha256, self.glove_sha256)
         return run

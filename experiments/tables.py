@@ -10,10 +10,12 @@ The last command brings the pictures and the numbers in the documents' sentences
 """
 
 import argparse
+import shutil
+import tempfile
 from pathlib import Path
 
 from experiments.catalogue import CONTENT, EXPERIMENTS
-from storage.files import InputError, read_text, write_csv, write_text
+from storage.files import InputError, made_folder, read_text, write_csv, write_text
 from surroundings import run_program
 
 HERE = Path(__file__).resolve().parents[1]
@@ -37,8 +39,9 @@ def gather(folders, into, suffix=""):
     """Writes the tables into results/ as NAME or NAME-SUFFIX, the index, and the README's rows; gives their names.
 
     Raises:
-        InputError: no folder has a table, README.md has no place for it, or the project would get tables of a made-up
-            corpus.
+        InputError: a folder has no table, or a damaged one; one is of another corpus than the recorded table of its
+            name, or the project would get tables of a made-up corpus; or README.md has no place for the rows. Nothing
+            is written then.
     """
     from experiments.claims import HEADER, verdicts
     from experiments.intervals import read_rows
@@ -50,34 +53,54 @@ def gather(folders, into, suffix=""):
         path = next((folder / f"{name}.md" for folder in folders if (folder / f"{name}.md").exists()), None)
         if path:
             found[name] = path
-    if folders and not found:
-        raise InputError(f"{', '.join(map(str, folders))}: no table in there; reproduce.py writes them")
-    for path in found.values():
-        if into.resolve() == HERE and "made up" in read_text(path).partition("\n")[0]:
+    for folder in folders:
+        if not any((folder / f"{name}.md").exists() for name in known):
+            raise InputError(f"{folder}: no table in there; reproduce.py writes them")
+    results = into / "results"
+    for name, path in found.items():
+        there = results / f"{name}-{suffix}.md" if suffix else results / f"{name}.md"
+        if into.resolve() == HERE and "made up" in title_of(path):
             raise InputError(f"{path}: is of a made-up corpus, and would stand in README.md; give another --into")
+        if there.exists() and corpus_of(path) != corpus_of(there):
+            raise InputError(f"{path}: is not of {corpus_of(there)}, as {there} is; give another --suffix or --into")
     for name in found:
         if suffix and f"{name}-{suffix}" in known:
             raise InputError(f"--suffix {suffix}: {name}-{suffix} is another table; choose another suffix")
-    around(into / "README.md", BEGIN)  # all is checked before anything is written
+    around(into / "README.md", BEGIN)
     texts = {}
     for name, path in found.items():
         there = f"{name}-{suffix}" if suffix else name
         texts |= {f"{there}{ending}": read_text(path.with_suffix(ending)) for ending in (".md", ".csv")}
         if name not in OTHER_FORMS:
             read_rows(path.with_suffix(".csv"))
-    results = into / "results"
-    results.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory() as trial:  # all is read before anything is written
+        trial = Path(trial) / "results"
+        if results.is_dir():
+            shutil.copytree(results, trial)
+        for name, text in texts.items():
+            write_text(made_folder(trial) / name, text)
+        stems = [path.stem for path in trial.glob("*.md")]
+        pages = sorted((known.index(name), stem) for stem in stems if (name := _table_of(stem, known)))
+        titles = {stem: title_of(trial / f"{stem}.md").removeprefix("# ") for _, stem in pages}
+        claims = verdicts(trial)
+        rows, of_readme = (rows_table(trial, CONTENT["rows"][place]) for place in ("index", "readme"))
     for name, text in texts.items():
-        write_text(results / name, text)
-    stems = [path.stem for path in results.glob("*.md")]
-    pages = sorted((known.index(name), stem) for stem in stems if (name := _table_of(stem, known)))
-    titles = {stem: read_text(results / f"{stem}.md").partition("\n")[0].removeprefix("# ") for _, stem in pages}
-    claims = verdicts(results)
+        write_text(made_folder(results) / name, text)
     write_csv(results / "claims.csv", HEADER, claims)
-    rows, claims = rows_table(results, CONTENT["rows"]["index"]), markdown_table(HEADER, claims)
+    claims = markdown_table(HEADER, claims)
     write_text(results / "README.md", rendered("index", titles=titles, rows=rows, claims=claims))
-    write_between(into / "README.md", BEGIN, rows_table(results, CONTENT["rows"]["readme"]))
+    write_between(into / "README.md", BEGIN, of_readme)
     return [f"{name}-{suffix}" if suffix else name for name in found]
+
+
+def title_of(page):
+    """The first line of a table's page."""
+    return read_text(page).partition("\n")[0]
+
+
+def corpus_of(page):
+    """The corpus that a table's page names in its title; "" where it names none."""
+    return title_of(page).partition(", on ")[2].partition(",")[0]
 
 
 def _table_of(stem, known):

@@ -4,6 +4,7 @@ Letters of the shapes: N utterances, C emotions.
 """
 
 import collections
+import contextlib
 import functools
 import time
 from dataclasses import dataclass, replace
@@ -18,7 +19,7 @@ from data.scaling import Scaler
 from data.task import Task, name_of_test
 from experiments.catalogue import CONTENT, GRIDS, PEERS, PLAIN_GRIDS
 from experiments.peers import BC_LSTM_WINDOW, TRAINERS
-from scoring.evaluation import task_of
+from scoring.evaluation import home_of_results, task_of
 from scoring.metrics import confusion_matrix, scores
 from scoring.results import score, write_predictions
 from storage.files import InputError, made_folder, read_json, sha256, write_json
@@ -58,17 +59,20 @@ class Material:
         return None if self.ties == "ours" else "softmax"
 
 
-def baselines(run, corpus=None, out=None, systems=tuple(GRIDS), seeds=None, ties="other", epochs=50, patience=5):
+def baselines(
+    run, corpus=None, out=None, systems=tuple(GRIDS), seeds=None, ties="other", epochs=50, patience=5, glove=None
+):
     """Tunes, trains and scores; a peer whose results are there is not trained again.
 
     Args:
         run: folder of a run with finished text and audio branches.
         corpus: corpus file; None for the one of the run.
-        out: folder for the results; None for RUN/baselines.
+        out: folder for the results; None for RUN/baselines, of a provided checkpoint runs/NAME/baselines.
         systems: names in GRIDS or PLAIN_GRIDS.
         seeds: None for the run's.
         ties: "other" or "ours", see `--ties`.
         epochs, patience: of the networks.
+        glove: where the run's GloVe file is now, for the peers that read it; None for where it was.
 
     Returns:
         The text to print: one line per peer and seed.
@@ -79,8 +83,8 @@ def baselines(run, corpus=None, out=None, systems=tuple(GRIDS), seeds=None, ties
     backend.make_deterministic()
     plain = [system for system in systems if system in PLAIN_GRIDS]
     material = material_of(run, corpus, ties) if len(plain) < len(systems) else None
-    plain_one = plain_material(run, corpus) if plain else None
-    out = made_folder(out or Path(run) / "baselines")
+    plain_one = plain_material(run, corpus, glove) if plain else None
+    out = made_folder(out or home_of_results(run, read_run(run)) / "baselines")
     lines = [f"{'system':<16} seed  dev accuracy  test accuracy  weighted F1      UA  chosen"]
     for seed in seeds or [(material or plain_one).run.settings.seed]:
         for system in systems:
@@ -109,8 +113,8 @@ def material_of(run_folder, corpus_path, ties):
     return Material(task, scaler.transform(vectors), ties, recogniser.run)
 
 
-def plain_material(run_folder, corpus_path):
-    """Mean GloVe vectors and acoustic columns, of the corpus and the GloVe file of a run."""
+def plain_material(run_folder, corpus_path, glove=None):
+    """Mean GloVe vectors and acoustic columns, of a run's corpus and GloVe file; `glove` is where that is now."""
     run = read_run(run_folder)
     path = Path(corpus_path or run.corpus.path)
     task = Task.of(read_corpus(path), run.settings)
@@ -118,10 +122,13 @@ def plain_material(run_folder, corpus_path):
         raise InputError(f"{path}: is not the corpus file that {run_folder} was trained on")
     if not run.glove or not task.corpus.audio_names:
         raise InputError(f"{run_folder}: was trained without GloVe or without sound, which these peers read")
-    if sha256(run.glove.path) != run.glove.sha256:
-        raise InputError(f"{run.glove.path}: is not the GloVe file that {run_folder} was trained with")
+    glove = Path(glove or run.glove.path)
+    if not glove.is_file():
+        raise InputError(f"{glove}: no such file; say with --glove where the GloVe file of {run_folder} is now")
+    if sha256(glove) != run.glove.sha256:
+        raise InputError(f"{glove}: is not the GloVe file that {run_folder} was trained with")
     corpus, training = task.corpus, task.split["train"]
-    text = Words.fit(corpus.transcript[training], run.glove.path).rows(corpus.transcript)[0]
+    text = Words.fit(corpus.transcript[training], glove).rows(corpus.transcript)[0]
     audio = Scaler.fit(corpus.audio[training], corpus.audio_names).transform(corpus.audio)
     audio = np.clip(audio, -LARGEST_FEATURE, LARGEST_FEATURE)
     return Material(task, np.concatenate([audio, text], axis=1), "shares", run)
@@ -169,12 +176,20 @@ def finished(folder, own):
     Raises:
         InputError: the folder holds results of something else.
     """
-    if not (folder / "results.json").exists():
-        return None
-    results = read_json(folder / "results.json")
-    if name := other_in(results["protocol"], own):
+    results = results_in(folder)
+    if results and (name := other_in(results["protocol"], own)):
         raise InputError(f"{folder}: holds results with another {name}; choose another --out")
     return results
+
+
+def results_in(folder):
+    """The content of a peer's results.json; None where it is not there, damaged, or without its predictions."""
+    results = None
+    with contextlib.suppress(InputError):  # then it is made again
+        results = read_json(folder / "results.json")
+    protocol = results.get("protocol") if isinstance(results, dict) else None
+    whole = isinstance(protocol, dict) and "chosen" in protocol and "unweighted_accuracy_9" in results
+    return results if whole and (folder / "predictions.csv").exists() else None
 
 
 def other_in(protocol, own):

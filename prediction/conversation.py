@@ -138,7 +138,8 @@ def check_out(job, out):
 
     Raises:
         InputError: the transcript is an answer of ours; a name is too long; a file is in the place of the folder, or
-            a folder in that of a file; what the answer is made of lies there; or the folder cannot be written to.
+            a folder in that of a file; another file than an answer of ours lies there; or the folder cannot be written
+            to.
     """
     if output.is_answer(job.transcript):
         raise InputError(f"{job.transcript}: what predict.py wrote, not a transcript")
@@ -150,6 +151,8 @@ def check_out(job, out):
         for source in filter(None, (job.transcript, job.recording, *job.others)):
             if path.resolve() == source.resolve():
                 raise InputError(f"{path}: the answer would take the place of {source}; choose another --out")
+        if path.exists() and not output.is_answer(path):
+            raise InputError(f"{path}: is not predict.py's, and the answer would take its place; choose another --out")
     there = next(one for one in path.parents if one.exists())
     if not there.is_dir():
         raise InputError(f"{there}: is a file, and a folder for the answers is needed; choose another --out")

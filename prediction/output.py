@@ -121,7 +121,7 @@ def adds_up(answer):
 
 
 def is_answer(path):
-    """Whether predict.py wrote a file: subtitles by their name, tables, JSON and a folder's index by how they begin."""
+    """Whether predict.py wrote a file: subtitles by their name, tables, JSON and pages by how they begin."""
     path = Path(path)
     if path.name.lower().endswith(SUBTITLES):
         return True
@@ -130,7 +130,8 @@ def is_answer(path):
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
             if path.suffix.lower() == ".html":
-                return "<title>Emotions in " in file.read(10_000)
+                head = file.read(10_000)
+                return "<title>Emotions in " in head or ": emotions</title>" in head
             first = file.readline(10_000)
             if path.suffix.lower() == ".json":
                 return first == "{\n" and file.readline(10_000).strip() == f'"format": "{FORMAT}",'

@@ -3,7 +3,6 @@
 The recogniser comes from `checkpoint.load_checkpoint`; the scores are those of `scoring.results`.
 """
 
-import csv
 from pathlib import Path
 
 from data.corpus import read_corpus
@@ -11,7 +10,7 @@ from data.task import Task
 from scoring.figures import attention_figure, confusion_figure, coverage_figure, factor_figure
 from scoring.metrics import agreement_levels, confusion_matrix, mean_squared_error, scores
 from scoring.results import printed, protocol, score, test_coverage, unknown_share, write_predictions
-from storage.files import InputError, made_folder, sha256, write_csv, write_json
+from storage.files import InputError, made_folder, read_text, sha256, write_csv, write_json
 from storage.runs import epoch_weights, read_history
 from storage.weights import load_weights
 
@@ -95,7 +94,7 @@ def evaluate(run_folder, recogniser, task, device, out=None, released_weights=No
 
 def home_of_results(run_folder, run):
     """Where a run's results go by themselves: into its folder, or for a provided checkpoint runs/NAME."""
-    return Path("runs") / Path(run_folder).resolve().name if "results.json" in run.files else Path(run_folder)
+    return Path("runs") / Path(run_folder).resolve().name if run.is_provided else Path(run_folder)
 
 
 def results_folder(run_folder, recogniser, task, out=None, released_weights=False):
@@ -109,15 +108,14 @@ def results_folder(run_folder, recogniser, task, out=None, released_weights=Fals
             run that these are not the own results of.
     """
     run, run_folder, other = recogniser.run, Path(run_folder), ["released-weights"] * released_weights
-    provided = "results.json" in run.files
-    if not provided and task.corpus.sha256 != run.corpus.sha256:
+    if not run.is_provided and task.corpus.sha256 != run.corpus.sha256:
         other.append(f"on-{task.corpus.sha256[:8]}")
     if not task.tests_its_own:
         other.append(task.name_of_test.replace(" ", "-"))
     if recogniser.glove:
         other.append(f"glove-{recogniser.glove.sha256[:8]}")
     out = Path(out) if out else home_of_results(run_folder, run) / "-".join(other)
-    own = out.resolve() == run_folder.resolve() and not provided and not other
+    own = out.resolve() == run_folder.resolve() and not run.is_provided and not other
     if (out / "run.json").exists() and not own:
         raise InputError(f"{out}: is a run or a provided checkpoint with results of its own; choose another --out")
     return made_folder(out)
@@ -172,9 +170,19 @@ def score_epochs(run_folder, recogniser, task, out=None):
 
 
 def read_epochs(path):
-    """The rows of epochs.csv, as {name: number} by `EPOCHS_HEADER`."""
-    with open(path, encoding="utf-8", newline="") as file:
-        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+    """The rows of epochs.csv, as {name: number} by `EPOCHS_HEADER`.
+
+    Raises:
+        InputError: it cannot be read, or is damaged.
+    """
+    header, *rows = [line.split(",") for line in read_text(path).splitlines()] or [[]]
+    try:
+        found = [dict(zip(EPOCHS_HEADER, map(float, row), strict=True)) for row in rows]
+    except ValueError:
+        found = []
+    if header != EPOCHS_HEADER or not found:
+        raise InputError(f"{path}: is damaged; make it anew with 'python evaluate.py {path.parent} --epochs'")
+    return found
 
 
 def explain(run_folder, recogniser, task, utterance_id, out=None):

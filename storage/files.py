@@ -101,8 +101,14 @@ def _flush_folder(folder):
 
 def write_text(path, text):
     """Writes `text` as UTF-8, atomically."""
+    try:
+        content = text.encode()
+    except UnicodeEncodeError as error:  # a file's name, as the system gives bytes that are no text
+        start = max(error.start - 40, 0)
+        near = text[start : error.end].splitlines()[-1]
+        raise InputError(f"{path}: cannot be written: {near!r} is no UTF-8; rename that file or folder") from error
     with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_bytes(content)
 
 
 def write_json(path, value):

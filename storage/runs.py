@@ -131,6 +131,11 @@ class Run(_Part):
         """Of training, without the stages that were taken over."""
         return sum(stage.seconds for stage in self.stages.values() if not stage.taken_from)
 
+    @property
+    def is_provided(self):
+        """Whether it is a provided checkpoint, which lists its results, too, so that nothing takes their place."""
+        return "results.json" in self.files
+
     def weights(self):
         """{name: SHA-256} of the weight files."""
         return {name: digest for name, digest in self.files.items() if name.endswith(".weights.h5")}
@@ -149,7 +154,7 @@ def read_run(folder):
     with named(path):
         is_there = path.is_file()
     if not is_there:
-        raise InputError(f"{folder}: not a run folder (no run.json); train one with 'python train.py --run {folder}'")
+        raise InputError(f"{folder}: not a run folder (no run.json); train.py makes one with --run FOLDER")
     run = read_as(Run, path)
     missing = sorted(set(Settings.model_fields) - _LATER - set(run.settings.model_fields_set))
     if missing:

@@ -319,21 +319,29 @@ class Recogniser:
             if len(early):
                 raise ValueError(f"utterance {early[0]}, counted from 0, ends before it starts")
         return Utterances(
-            list(transcripts), numbers.get("audio_features"), speakers, numbers.get("start_s"), numbers.get("end_s")
+            list(transcripts),
+            numbers.get("audio_features"),
+            None if speakers is None else list(speakers),
+            numbers.get("start_s"),
+            numbers.get("end_s"),
         )
 
     def _checked_numbers(self, name, values, num):
         """The values as finite numbers, a row each."""
         shape = (num, len(self.audio_names)) if name == "audio_features" else (num,)
         try:
-            if np.iscomplexobj(values):
-                raise TypeError("complex")
-            numbers = np.asarray(values, "float64").reshape(shape if num == 0 else np.shape(values))
+            if (kind := np.asarray(values).dtype).kind in "cmM":  # a time in pandas is a number of nanoseconds
+                raise TypeError(f"they are {kind}")
+            numbers = np.ma.filled(np.ma.asarray(values).astype("float64"), np.nan)
+            numbers = numbers.reshape(shape if num == 0 else np.shape(values))
         except (TypeError, ValueError) as error:
             raise ValueError(f"{name} must be numbers, a row for each utterance ({error})") from error
         if numbers.shape != shape:
             columns = f" must have the {shape[1]} columns of audio_names" if len(shape) > 1 else f" must be ({num},)"
             raise ValueError(f"{name}{columns}. Received: shape {numbers.shape}")
+        columns = [one for one in getattr(values, "columns", ()) if isinstance(one, str)]  # of a table of pandas
+        if len(shape) > 1 and columns and tuple(columns) != self.audio_names:
+            raise ValueError(f"{name} has other columns than audio_names, or in another order")
         rows = numbers.reshape(num, -1 if num else 0)
         bad = ~(np.isfinite(rows) & (np.abs(rows) < _LARGEST)).all(axis=1)
         if self.bears_silence and name == "audio_features":
@@ -346,27 +354,42 @@ class Recogniser:
         """Vote shares for the utterances of a corpus, in the context of their dialogs.
 
         Args:
-            corpus: a `data.corpus.Corpus` that fits (`check_fits`).
-            rows: indices of the utterances to predict; None for all. Whole dialogs are read for their contexts.
+            corpus: a `data.corpus.Corpus`; its emotions may be others than the run's.
+            rows: which utterances to predict, as NumPy indexes an array; None for all. Whole dialogs are read for their
+                contexts.
 
         Returns:
             {name: (n, C) float32}, the run's answer last; what else there is, is the system's.
+
+        Raises:
+            InputError: the corpus has other features, or vectors of another encoder, than the run was trained on.
         """
+        self.check_features(corpus, "the corpus")
         if self.audio_names and tuple(corpus.audio_names) != self.audio_names:
             raise InputError("the corpus has other audio features, or in another order, than the run was trained on")
-        wanted = np.arange(len(corpus)) if rows is None else np.asarray(rows)
+        wanted = np.arange(len(corpus))
+        if rows is not None:
+            wanted = wanted[rows if isinstance(rows, slice) else np.asarray(rows, None if np.size(rows) else "int64")]
         read = rows_of_dialogs(corpus.dialog_id, wanted)
         part = corpus.take(read)
         return self.predict(part, dialog_slices(part.dialog_id), np.searchsorted(read, wanted))
 
     def check_fits(self, corpus, path):
-        """Refuses a corpus whose labels or audio features are not those of the run.
+        """Refuses a corpus whose labels or features are not those of the run.
 
         Raises:
             InputError: says what differs.
         """
         if tuple(corpus.emotions) != self.emotions:
             raise InputError(f"{path}: emotions {list(corpus.emotions)} are not the run's {list(self.emotions)}")
+        self.check_features(corpus, path)
+
+    def check_features(self, corpus, path):
+        """Refuses a corpus whose features, or vectors of an encoder, are not those of the run.
+
+        Raises:
+            InputError: says what differs.
+        """
         trained = self.run.corpus
         wanted = (trained.audio_feature_set, trained.num_audio_features)
         if self.audio_names and trained.audio_encoder and corpus.audio_encoder:

@@ -7,6 +7,7 @@ import os
 import h5py
 import numpy as np
 import pytest
+from conftest import ROOT
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -257,6 +258,12 @@ def test_an_unknown_system_or_stage_is_refused(folder):
         load_checkpoint(folder)
     sealed(folder, stages=RUN["stages"] | {"fusion": RUN["stages"]["audio"]})
     refused(folder, "'fusion', which is no stage of this run")
+
+
+def test_a_network_is_not_loaded_without_those_it_reads():
+    folder = ROOT / "checkpoints" / "iemocap-released"
+    with pytest.raises(InputError, match="stage fusion reads what text and audio make of an utterance: load all three"):
+        load_checkpoint(folder, ["audio", "fusion"])
 
 
 def checked_branches(**changes):

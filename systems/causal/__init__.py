@@ -350,8 +350,8 @@ class DialogRecogniser(Recogniser):
         """The encoder that the run reads words through, found and compared with the run's at the first use."""
         return TextEncoder.find(self.read.encoded.identity, self.sources.text_encoder)
 
-    def check_fits(self, corpus, path):
-        super().check_fits(corpus, path)
+    def check_features(self, corpus, path):
+        super().check_features(corpus, path)
         if self.read.encoded and corpus.text_encoder:
             self.read.encoded.identity.check(corpus.text_encoder, f"{path}: words")
 

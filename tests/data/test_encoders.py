@@ -164,6 +164,20 @@ def test_a_killed_encoding_goes_on_and_gives_the_same_bytes(bert, tmp_path, monk
     assert encoder.encode(TEXTS[:2], cache)[:].tobytes() == whole[:2].tobytes() and len(done) > before
     with pytest.raises(InputError, match="nowhere/cache: cannot be written"):
         encoder.encode(TEXTS, tmp_path / "nowhere/cache")
+    # Nor those that another tokenizer has cut into tokens.
+    other = TextEncoder(shutil.copytree(bert, tmp_path / "other"), encoder.identity)
+    encoder.encode(TEXTS, cache)
+    tokenizer, before = json.loads((tmp_path / "other" / "tokenizer.json").read_text()), len(done)
+    (tmp_path / "other" / "tokenizer.json").write_text(json.dumps(tokenizer, indent=1))
+    other.encode(TEXTS, cache)
+    assert len(done) > before
+
+
+def test_a_tokenizer_of_another_model_is_named(bert, tmp_path, monkeypatch):
+    encoder = TextEncoder.load(bert)
+    monkeypatch.setattr(encoder._model.model.embeddings, "word_embeddings", torch.nn.Embedding(2, 8))
+    with pytest.raises(InputError, match="tiny-bert: its tokenizer knows more words than its weights"):
+        encoder.encode(["some words"])
 
 
 @pytest.mark.parametrize("family", ["Wav2Vec2", "Hubert", "WavLM", "Whisper"])

@@ -13,7 +13,7 @@ from forked import Program
 from tiny_release import folder_bytes, tone, write_tiny_release, write_wav
 
 from data import extraction
-from data.build import Options, prepare, prepare_sample
+from data.build import Options, check_out, prepare, prepare_sample
 from data.corpus import read_corpus
 from data.fidelity import PUBLISHED, fidelity_table
 from data.iemocap import read_release
@@ -64,6 +64,17 @@ def test_mistakes_are_one_line(tmp_path):
         assert done.returncode == 2 and done.stdout == ""
         assert done.stderr.startswith("error: ") and message in done.stderr and done.stderr.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+    for name in ("a.h5.text", "a.h5.features.jsonl", "a.h5.notes.txt"):
+        (tmp_path / name).write_text("mine\n")
+        with pytest.raises(InputError, match=f"{name}: there already, and its name is needed; move it"):
+            check_out(tmp_path / "a.h5", overwrite=False)
+        assert (tmp_path / name).read_text() == "mine\n"
+        (tmp_path / name).unlink()
+    (tmp_path / "a.h5.features.jsonl").write_text('\n{"key": "of ours')
+    check_out(tmp_path / "a.h5", overwrite=False)
+    (tmp_path / "release.zip").touch()
+    with pytest.raises(InputError, match="release.zip: a file; unpack it, and give the folder IEMOCAP_full_release"):
+        read_release(tmp_path / "release.zip")
 
 
 def test_help_answers_before_anything_heavy_is_imported():
@@ -103,6 +114,16 @@ def test_bad_audio_stops_nothing_and_is_named(tmp_path, capsys):
         release / "Session2/sentences/wav/Ses02F_impro01",
     )
     assert len(prepare_tiny(release, out, overwrite=True)) == 9
+
+
+def test_a_session_without_any_sound_is_refused(tmp_path):
+    """Its utterances would all be left out, and the split needs them."""
+    release = write_tiny_release(tmp_path)
+    for wav in (release / "Session2").rglob("*.wav"):
+        wav.write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
+    with pytest.raises(InputError, match="no usable audio in all of Session2; Ses02F_impro01_M000: "):
+        prepare(read_release(release), tmp_path / "corpus.h5", Options(progress=False))
+    assert not (tmp_path / "corpus.h5").exists()
 
 
 def test_without_audio_no_wav_is_needed(tmp_path):

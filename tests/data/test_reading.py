@@ -63,6 +63,15 @@ def test_windows_1252_is_read(text):
     assert decode(content, "a")[0] == text and "bytes are not UTF-8" in decode(content, "a")[1][0]
 
 
+def test_utf8_that_was_read_as_windows_1252_is_noted():
+    """Saved so once, and left with control characters by Latin-1; what people write is not meant."""
+    for encoding in ("cp1252", "latin-1"):
+        twice = "x\nDon’t, café".encode().decode(encoding)
+        note = decode(twice.encode(), "a", line=3)[1][-1]
+        assert note.startswith("2 places look like UTF-8 that was read as Windows-1252, the first in line 4 ('â€™');")
+    assert decode("â, Ã and € of “São Paulo”".encode(), "a") == ("â, Ã and € of “São Paulo”", [])
+
+
 @pytest.mark.parametrize(
     "text, encoding",
     [

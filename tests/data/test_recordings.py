@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import unicodedata
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from data.audio import extract, feature_config
 from data.build import Options, prepare
 from data.corpus import read_corpus
 from data.extraction import extract_files
-from data.sound import needs_ffmpeg, opened, read_sound
+from data.sound import needs_ffmpeg, opened, prepared, read_sound
 from data.table import read_table
 from data.utterance import Sound
 from storage.files import InputError
@@ -291,6 +292,36 @@ def test_addresses_and_windows_paths(tmp_path):
         read_table(write_table(tmp_path / "t.csv", rows))
     source = read_table(write_table(tmp_path / "t.csv", rows), with_sound=False)
     assert source.utterances[0].sound is None and not any("http" in line for line in said(source.notes))
+
+
+def test_one_recording_under_several_names_is_one(tmp_path):
+    """Slashes of Windows, "./", an absolute path: rows of it are stretches, so each needs an end."""
+    (tmp_path / "clips").mkdir()
+    (tmp_path / "clips" / "a.wav").write_bytes(b"")
+    names = ("clips\\a.wav", "./clips/a.wav", str(tmp_path / "clips" / "a.wav"))
+    with pytest.raises(
+        InputError, match="line 2: no end_s; it is needed since other rows, too, are stretches of clips"
+    ):
+        read_table(write_table(tmp_path / "t.csv", [row[:3] + [""] + row[4:] for row in rows_of(*names)[::3]]))
+    with pytest.raises(InputError, match="line 5: wav 'so I said .*' is no name of a file .File name too long"):
+        read_table(write_table(tmp_path / "t.csv", rows_of("a.wav", "so I said " * 30, "b.wav")))
+    (tmp_path / unicodedata.normalize("NFD", "é.wav")).write_bytes(b"")
+    (sound, *_) = (
+        one.sound for one in read_table(write_table(tmp_path / "t.csv", rows_of("é.wav", "b", "c"))).utterances
+    )
+    assert sound.path.exists()
+
+
+def test_what_channels_are_averaged_is_said():
+    """(samples of two channels, the note)."""
+    heard, silent = np.full(100, 0.5, "float32"), np.zeros(100, "float32")
+    for left, right, note in (
+        (heard, heard, "2 channels averaged to one"),
+        (heard, silent, "2 channels averaged to one, 1 of them silent"),
+        (heard, -heard, "2 channels averaged to one, which cancel each other; silent, all samples are zero"),
+        (silent, silent, "2 channels averaged to one; silent, all samples are zero"),
+    ):
+        assert prepared(np.stack([left, right], axis=1), 16000)[1] == note
 
 
 def test_a_missing_file_whose_name_was_meant(tmp_path):

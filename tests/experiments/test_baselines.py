@@ -136,7 +136,7 @@ def test_peers_on_plain_inputs_are_a_table(branches, tmp_path, monkeypatch):
     given = parse_arguments([str(argument) for argument in work.tuning()[1].arguments])
     assert given.run == tmp_path / "full-seed1" and given.systems == list(PLAIN_GRIDS)
     material = easy_material(tmp_path / "easy.h5")
-    monkeypatch.setattr("experiments.tuning.plain_material", lambda run, path: Material(
+    monkeypatch.setattr("experiments.tuning.plain_material", lambda run, path, glove: Material(
         Task.of(read_corpus(corpus), Settings()), material.vectors, "shares", read_run(run)))  # fmt: skip
     for peer in PLAIN_GRIDS:
         trainer = lambda material, seed, **_: (lambda rows: material.task.shares[rows], {})  # noqa: E731

@@ -3,6 +3,8 @@
 import csv
 import dataclasses
 import functools
+import json
+import re
 import shutil
 
 import numpy as np
@@ -157,7 +159,17 @@ def test_folder_of_another_run_is_refused(done, tmp_path):
         planned("table5", corpus, out)[0].check("0" * 64, None)
 
 
-@pytest.mark.parametrize("damage", [lambda text: text[:-30], lambda text: text + "\n", lambda text: ""])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: text[:-30],
+        lambda text: text[:-2],  # within the last number
+        lambda text: text + "\n",
+        lambda text: "",
+        lambda text: re.sub(",[^,]*\n$", ",nan\n", text),
+        lambda text: text.replace("neutral,exciting", "exciting,neutral"),
+    ],
+)
 def test_damaged_predictions_are_named(done, tmp_path, damage):
     out, corpus = done
     for folder in out.glob("full-seed*"):
@@ -172,11 +184,23 @@ def test_what_is_no_result_is_made_again_and_what_is_no_run_is_refused(done, tmp
     out, corpus = done
     run = planned("table5", corpus, out)[0]
     content = (run.folder / "results.json").read_text()
-    for damaged in ("[]", "", content[:300], "{}"):
+    whole = json.loads(content)
+    others = [whole | {"protocol": [1]}, whole | {"branches": 3}, {**whole, "disagreement_counts": None}]
+    for damaged in ("[]", "", content[:300], "{}", *map(json.dumps, others)):
         (run.folder / "results.json").write_text(damaged)
         assert not run.evaluated()
     (run.folder / "results.json").write_text(content)
     assert run.evaluated()
+    (run.folder / "epochs").mkdir()
+    for epoch in (4, 5, 6):
+        (run.folder / "epochs" / f"{epoch:03d}.weights.h5").touch()
+    assert not run.lacks_epochs()
+    epochs = (run.folder / "epochs.csv").read_text()
+    for damaged in (epochs[: epochs.rindex("6,")], epochs[:10], epochs.replace("5,", "x,"), ""):
+        (run.folder / "epochs.csv").write_text(damaged)
+        assert run.lacks_epochs()
+    (run.folder / "epochs.csv").write_text(epochs)
+    shutil.rmtree(run.folder / "epochs")
     (tmp_path / run.folder.name / ".ipynb_checkpoints").mkdir(parents=True)  # as Jupyter makes them
     assert "--resume" not in planned("table5", corpus, tmp_path)[0].training()
     (tmp_path / run.folder.name / "notes.txt").write_text("mine")
@@ -254,7 +278,14 @@ def test_tables_of_the_finished_runs_alone(done, tmp_path, capsys):
 def test_a_damaged_table_is_named_and_nothing_is_gathered(tmp_path):
     (tmp_path / "README.md").write_text(f"{BEGIN}\n{END}\n")
     row = dict.fromkeys((field.name for field in dataclasses.fields(Row)), "") | {"system": "causal", "seeds": "5"}
-    for name, cells, said in (("page alone", None, "causal.csv: cannot be read"), ("cell", {"mean": "6x"}, "line 2")):
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "causal-folds.md").write_text("# Folds, on IEMOCAP, words through an encoder\n")
+    for name, cells, said in (
+        ("page alone", None, "causal.csv: cannot be read"),
+        ("cell", {"mean": "6x"}, "line 2"),
+        ("nan", {"mean": "nan"}, "line 2: .*mean is nan"),
+        ("no interval", {"mean": "60"}, "line 2: .*without its number of seeds, or its interval"),
+    ):
         folder = tmp_path / name
         folder.mkdir()
         (folder / "causal.md").write_text("# Ours\n")
@@ -262,7 +293,19 @@ def test_a_damaged_table_is_named_and_nothing_is_gathered(tmp_path):
             write_csv(folder / "causal.csv", list(row), [list((row | cells).values())])
         with pytest.raises(InputError, match=said):
             gather([folder], tmp_path)
-    assert not (tmp_path / "results" / "causal.md").exists()
+    (folder / "causal.md").rename(folder / "causal-folds.md")
+    (folder / "causal-folds.md").write_text("# Folds, on mine\n")
+    with pytest.raises(InputError, match="causal-folds.md: is not of IEMOCAP, as .*; give another --suffix or --into"):
+        gather([folder], tmp_path)
+    with pytest.raises(InputError, match="nowhere: no table in there"):
+        gather([folder, tmp_path / "nowhere"], tmp_path)
+    (folder / "causal-folds.md").unlink()
+    (folder / "table4.md").write_text("# Table 4\n")
+    counts = [["fusion network", "many"], ["BC-LSTM on the same vectors", 1]]
+    write_csv(folder / "table4.csv", ["", "FLOPs per sample, padding once"], counts)
+    with pytest.raises(InputError, match="table4.csv: column 'FLOPs per sample, padding once' has no numbers"):
+        gather([folder], tmp_path)  # only the verdicts read it, and nothing is written before
+    assert [path.name for path in (tmp_path / "results").iterdir()] == ["causal-folds.md"]
 
 
 def test_tables_show_paper_and_ours(done):

@@ -131,8 +131,8 @@ def test_ctrl_c_keeps_what_was_finished(command, monkeypatch, tmp_path, checkpoi
 
     (tmp_path / "emotions").mkdir()
     of_another = {"checkpoint": {"name": "x", "sha256": "0", "trained_on": "y"}, "speakers": {}, "utterances": []}
-    of_another |= {"format": "mcaf-prediction", "format_version": 1, "duration_s": 1.0, "inputs": {}}
-    (tmp_path / "emotions" / "b.json").write_text(json.dumps(of_another))
+    of_another = {"format": "mcaf-prediction", "format_version": 1, "duration_s": 1.0, "inputs": {}} | of_another
+    (tmp_path / "emotions" / "b.json").write_text(json.dumps(of_another, indent=1))
     write_talk(tmp_path, "c")
     (tmp_path / "emotions" / "c.json").write_text('{"segments": []}')  # somebody else's
     monkeypatch.setattr(archive, "_results", interrupted)
@@ -140,7 +140,9 @@ def test_ctrl_c_keeps_what_was_finished(command, monkeypatch, tmp_path, checkpoi
         command(tmp_path)
     assert [row["conversation"] for row in read_csv(tmp_path / "emotions" / "summary.csv")] == ["a"]
     monkeypatch.setattr(archive, "_results", in_this_process)
-    assert "2 predicted, 1 finished before" in command(tmp_path)[1]
+    printed = command(tmp_path)[1]
+    assert "1 predicted, 1 finished before, 1 failed" in printed and "c.json: is not predict.py's" in printed
+    assert (tmp_path / "emotions" / "c.json").read_text() == '{"segments": []}'
 
 
 def test_a_cluster_gives_the_same_answers(command, tmp_path):

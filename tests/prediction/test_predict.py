@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 import soundfile
 import webvtt
+from conftest import said_by
 from made_up import EMOTIONS, TALK, command_of, made_up_corpus, read_csv, write_checkpoint, write_talk
 
+import predict
 from checkpoint import load_checkpoint
 from data.audio import extract
 from data.sound import opened
@@ -168,6 +170,12 @@ FAULTS = {
     "no such transcript": (("talk.wav", "--transcript", "no.csv"), "no.csv"),
     "no sound": (("bad.wav",), "bad.wav"),
     "a folder without": (("empty",), "no recording in it"),
+    "in the place of another file": (
+        ("talk.wav", "--out", "mine"),
+        "mine/talk.csv: is not predict.py's, and the answer",
+    ),
+    "words of no kind": (("talk.wav", "--audio", "none", "--transcript", "new.txt"), "new.txt: no transcript that is"),
+    "a document": (("talk.docx", "--audio", "none"), "talk.docx: no transcript that is known here"),
     "on itself": (("talk.wav", "--out", "."), "talk.csv: the answer would take the place of"),
     "an answer of ours": (("talk.wav", "--transcript", "was.emotions.vtt"), "what predict.py wrote, not a transcript"),
     "a pipe": (
@@ -186,6 +194,10 @@ def test_a_mistake_is_one_line_and_nothing_is_written(fault, command, tmp_path):
     (tmp_path / "bad.wav").write_bytes(b"RIFF nothing")
     shutil.copy(tmp_path / "talk.csv", tmp_path / "bad.csv")
     (tmp_path / "empty").mkdir()
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "talk.csv").write_text("my own\n")
+    for name in ("new.txt", "talk.docx"):
+        (tmp_path / name).write_text("F: hello\n")
     os.mkfifo(tmp_path / "pipe.wav")
     soundfile.write(tmp_path / "zero.wav", np.zeros(0, "int16"), 16000)
     before = sorted(path.name for path in tmp_path.iterdir())
@@ -316,8 +328,10 @@ def test_a_page_holds_mp3_whatever_the_file_is_called(tmp_path):
         assert recording.is_mp3 and sound.for_page(tmp_path / "true.wav", recording, tmp_path) == (kind, coded)
 
 
-def test_an_empty_name_is_no_folder(command, capsys):
-    assert command("")[0] == 2
+@pytest.mark.parametrize("given", [("",), ("talk.wav", "--text-encoder", ""), ("talk.wav", "--glove=")])
+def test_an_argument_that_is_empty_is_a_mistake(given):
+    status, said = said_by(predict.main, *given)
+    assert status == 2 and said.endswith("is empty; is a variable of the shell not set?\n")
 
 
 @pytest.mark.parametrize("seconds, milliseconds", [(20, True), (4000, False), (None, False)])

@@ -7,6 +7,7 @@ import json
 
 import keras
 import numpy as np
+import pandas as pd
 import pytest
 from conftest import run_script
 from test_attention import D, F, V, arrays, softmax, weights_by_name
@@ -315,6 +316,11 @@ def test_past_counts_and_future_does_not():
         ({"start_s": 0.0}, "start_s must be a list, one for each utterance. Received: 0.0"),
         ({"start_s": np.float64(0)}, "start_s must be a list"),
         ({"audio_features": np.full((25, 2), 1j)}, "audio_features must be numbers"),
+        ({"start_s": pd.to_timedelta(np.arange(25), unit="s")}, "start_s must be numbers.*they are timedelta64"),
+        (
+            {"audio_features": pd.DataFrame(np.zeros((25, 2)), columns=["b", "a"])},
+            "audio_features has other columns than audio_names, or in another order",
+        ),
         (
             {"audio_features": np.full((25, 2), 1e38)},
             "audio_features of utterance 0, counted from 0, is not finite, or too",
@@ -330,6 +336,22 @@ def test_past_counts_and_future_does_not():
 def test_bad_arguments_are_named(changed, message):
     with pytest.raises(ValueError, match=message):
         untrained().predict_dialog(**UTTERANCES | changed)
+
+
+def test_tables_masks_and_any_collection_are_read():
+    """Of pandas and NumPy: columns by their order where the names agree; a masked row is one without sound."""
+    recogniser = untrained()
+    sound = np.asarray(UTTERANCES["audio_features"], "float64")
+    table = pd.DataFrame(sound, columns=recogniser.audio_names)
+    whole, masked = recogniser.predict_dialog(**UTTERANCES), np.ma.masked_array(sound, np.zeros_like(sound, bool))
+    speakers = dict(enumerate(UTTERANCES["speakers"])).values()
+    read = recogniser.predict_dialog(**UTTERANCES | {"audio_features": table, "speakers": speakers})
+    np.testing.assert_array_equal(read, whole)
+    masked[3] = np.ma.masked
+    sound[3] = np.nan
+    silent, read = (recogniser.predict_dialog(**UTTERANCES | {"audio_features": one}) for one in (sound, masked))
+    np.testing.assert_array_equal(read, silent)
+    assert np.abs(silent - whole).max() > 1e-6
 
 
 def test_trains_and_evaluates(miniature, tmp_path):
@@ -373,6 +395,12 @@ def test_trains_and_evaluates(miniature, tmp_path):
     np.testing.assert_array_equal(load_checkpoint(tmp_path / "provided").predict_dialog(*dialog), shares)
     with pytest.raises(InputError, match="is not the only run of seed 0"):
         publish(tmp_path / "twice", [run, run], miniature)
+    (run / "README.md").write_text("notes\n")
+    with pytest.raises(InputError, match="is there and no provided checkpoint; choose another folder"):
+        publish(run, [run], miniature)
+    (run / "README.md").unlink()
+    with pytest.raises(InputError, match="provided: is a provided checkpoint, and one is made from runs"):
+        publish(tmp_path / "twice", [tmp_path / "provided"], miniature)
     alone, whole = Row("sound alone", "accuracy", None, 1, 12.25), read_json(run / "results.json")["accuracy_9"]
     write_rows(tmp_path / "damage.csv", [Row("as transcribed", "accuracy", None, 1, 100 * whole + 5), alone])
     with pytest.raises(InputError, match="--damage: is not of these runs"):
