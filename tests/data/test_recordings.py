@@ -302,7 +302,8 @@ def test_one_recording_under_several_names_is_one(tmp_path):
     with pytest.raises(
         InputError, match="line 2: no end_s; it is needed since other rows, too, are stretches of clips"
     ):
-        read_table(write_table(tmp_path / "t.csv", [row[:3] + [""] + row[4:] for row in rows_of(*names)[::3]]))
+        rows = [row[:3] + [""] + row[4:] for row in rows_of(*names)[::3]]
+        read_table(write_table(tmp_path / "t.csv", rows), ("calm", "tense"))
     with pytest.raises(InputError, match="line 5: wav 'so I said .*' is no name of a file .File name too long"):
         read_table(write_table(tmp_path / "t.csv", rows_of("a.wav", "so I said " * 30, "b.wav")))
     (tmp_path / unicodedata.normalize("NFD", "é.wav")).write_bytes(b"")
