@@ -18,6 +18,7 @@ from storage.files import InputError
 from surroundings import check_backend, run_program
 
 ROOT = Path(__file__).resolve().parent
+DOCUMENTS = (".txt", ".doc", ".docx", ".odt", ".pdf", ".rtf")  # meant as transcripts, which say why they are none
 
 
 def main():
@@ -64,7 +65,7 @@ def job_of(archive, conversation, arguments, recording):
     """The one conversation that the command line asks for."""
     if arguments.audio == "none":
         transcript = arguments.transcript or recording
-        if not arguments.transcript and recording.suffix.lower() in archive.sound.SUFFIXES:
+        if not arguments.transcript and recording.suffix.lower() not in (*archive.TRANSCRIPTS, *DOCUMENTS):
             transcript = archive.job_of(recording).transcript
         return conversation.Job(transcript.stem, transcript)
     if recording.suffix.lower() in archive.TRANSCRIPTS:

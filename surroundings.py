@@ -11,6 +11,7 @@ import logging
 import os
 import signal
 import sys
+from pathlib import Path
 
 from storage.files import InputError
 
@@ -46,11 +47,11 @@ def _terminate(number, frame):
 
 
 def _refuse_empty(given):
-    """An argument without a letter is a variable of the shell that is not set, and never what was meant."""
+    """An empty argument is a variable of the shell that is not set, and never what was meant."""
     for before, argument in itertools.pairwise(given):
         if not argument or (argument.startswith("--") and argument.endswith("=")):
-            what = argument.rstrip("=") or (before if before.startswith("--") else f"the argument behind {before}")
-            raise InputError(f"{what}: is empty; is a variable of the shell not set?")
+            what = argument or f"the argument behind {Path(before).name}"
+            raise InputError(f"{what} is empty; is a variable of the shell not set?")
 
 
 def run_program(main, interrupted):

@@ -115,7 +115,7 @@ def use(path, num):
     batches = data.cut(len(data.names), stage.recipe.batch_size, order)
     for chosen in batches[:2]:  # traces
         network.train_on_batch(*data.batch(chosen, order))
-    about = CorpusFile(name="", path="", sha256="", audio_feature_set="", num_audio_features=AUDIO)
+    about = CorpusFile(name="", path="", sha256="", audio_feature_set="egemaps_lld", num_audio_features=AUDIO)
     run = Run(settings=task.settings, emotions=task.emotions, context_length=DIALOG, corpus=about)
     recogniser = CausalRecogniser(run, {stage.name: network}, work.inputs)
     recogniser.predict_corpus(corpus, np.arange(2000))  # traces

@@ -53,7 +53,7 @@ def check_out(out, overwrite):
     """Finds out before hours of work whether the result can be written.
 
     Raises:
-        InputError: it cannot, or is there already.
+        InputError: it cannot, or is there already; or a file that is none of ours has the name of unfinished work.
     """
     out = Path(out)
     if not out.parent.is_dir():
@@ -62,11 +62,10 @@ def check_out(out, overwrite):
         raise InputError(f"{out}: a folder; give the name of a file")
     if out.exists() and not overwrite:
         raise InputError(f"{out}: there already; give --overwrite to replace it")
-    beside = [(Path(f"{out}{suffix}"), begins) for suffix, begins in _BESIDE.items()]
-    others = [path for path, begins in beside if path.exists() and not begins.match(_head(path))]
-    notes = Path(f"{out}.notes.txt")
-    if others := others + [notes] * (notes.exists() and not out.exists()):
-        raise InputError(f"{others[0]}: there already, and its name is needed; move it, or give another --out")
+    for suffix, begins in _BESIDE.items():
+        path = Path(f"{out}{suffix}")
+        if path.exists() and not begins.match(_head(path)):
+            raise InputError(f"{path}: there already, and its name is needed; move it, or give another --out")
 
 
 def _head(path):
@@ -204,8 +203,8 @@ def _settle_audio(source, utterances, results, options, notes):
     training says anything about it.
 
     Raises:
-        InputError: no utterance has usable audio; or one is to be kept and the corpus has no split, so nothing says
-            what training is.
+        InputError: no utterance has usable audio, or none of a session of a release; or one is to be kept and the
+            corpus has no split, so nothing says what training is.
     """
     if options.audio == "none":
         return utterances, np.zeros((len(utterances), 0), "float32")
@@ -224,9 +223,12 @@ def _settle_audio(source, utterances, results, options, notes):
         raise InputError(f"{source.path}: no utterance with usable audio; {name}: {why}")
     sounding = [one for one in utterances if one.utterance_id in vectors]
     lost = sorted({one.session for one in utterances} - {one.session for one in sounding})
-    if lost and source.published:
+    if lost and source.published:  # of a release: it would be divided without that session
         name = next(one.utterance_id for one in utterances if one.session == lost[0])
-        raise InputError(f"{source.path}: no usable audio in all of Session{lost[0]}; {name}: {silent[name]}")
+        raise InputError(
+            f"{source.path}: no usable audio in all of Session{lost[0]}; unpack it anew, or give --audio none; "
+            f"{name}: {silent[name]}"
+        )
     if (options.without_audio or source.without_audio) == "skip":
         if silent:
             sentence = "left out, without usable audio; the scores cover one utterance fewer"

@@ -130,7 +130,7 @@ class TextEncoder(_Encoder):
             (N, T) float32; with a cache `data.rows.Rows`, which stay in it.
 
         Raises:
-            InputError: a vector is not finite, or the cache cannot be written.
+            InputError: a vector is not finite, the tokenizer is of another model, or the cache cannot be written.
         """
         # Each text once, and those of one length together: little padding.
         different = sorted(set(texts), key=lambda text: (len(text), text))

@@ -90,7 +90,7 @@ def read_release(folder, with_wavs=True, name="IEMOCAP", published=PUBLISHED):
 
 
 def find_release(folder):
-    """The release's own folder, from itself or from its parent.
+    """The release's own folder, from itself or from one of the two folders above.
 
     Raises:
         InputError: it is not there, or a session is missing.

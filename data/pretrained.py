@@ -18,6 +18,7 @@ LONGEST_TEXT = 512  # tokens; what the usual encoders were trained on
 _WINDOW_S = 30  # of sound at once: attention takes memory with the square of it
 # Weights that a model may lack, since no hidden layer depends on them.
 _UNUSED_WEIGHTS = ("pooler.", "masked_spec_embed", "decoder.", "adapter.")
+_VOCABULARIES = ("tokenizer.json", "vocab.*", "*.model")
 _DOWNLOADED = ("*.json", "*.safetensors", "*.txt", "*.model")
 
 
@@ -105,9 +106,9 @@ def fingerprint(folder):
 
 
 def tokenizer_of(folder):
-    """{name: SHA-256} of the files that hold a model's tokenizer."""
-    found = sorted(path for name in ("tokenizer.json", "vocab.*", "*.model") for path in Path(folder).glob(name))
-    return {path.name: sha256(path) for path in found}
+    """{name: SHA-256} of the files that decide how a text is cut into tokens."""
+    names = (*_VOCABULARIES, "merges.txt", "tokenizer_config.json")
+    return {path.name: sha256(path) for path in sorted(path for name in names for path in Path(folder).glob(name))}
 
 
 def _packages():
@@ -150,7 +151,7 @@ def loaded(folder, of_sound):
         config = transformers.AutoConfig.from_pretrained(folder, **rules)
         _check_kind(folder, config.model_type, transformers.MODEL_MAPPING[type(config)].main_input_name, of_sound)
         # Without a file, some tokenizers are made of nothing, and know no word.
-        if not of_sound and not tokenizer_of(folder):
+        if not of_sound and not any(any(Path(folder).glob(name)) for name in _VOCABULARIES):
             raise InputError(f"{folder}: the tokenizer is missing (tokenizer.json)")
         reader_class = transformers.AutoFeatureExtractor if of_sound else transformers.AutoTokenizer
         reader = reader_class.from_pretrained(folder, **rules)

@@ -49,7 +49,7 @@ _MARKS += "\u00a0\u00a1\u00ab\u00b0\u00b4\u00b7\u00bb\u00bf"
 _LETTERS = "\u00c0-\u00cf\u00d1-\u00d6\u00d8-\u00dc\u00df-\u00ef\u00f1-\u00f6\u00f8-\u00fc\u0153"
 _WESTERN = re.compile(f"[{_MARKS}]*[{_LETTERS}]{{0,2}}[{_MARKS}]*")
 # UTF-8 that was read as Windows-1252 and saved so: what became of quotes, dashes and letters of Western Europe.
-_TWICE = re.compile("\u00e2\u20ac[\u2122\u0153\u02dc\u201c\u201d\u00a6\x9d\ufffd]|\u00c3[\u00a0-\u00bf]")
+_TWICE = re.compile("\u00e2\u20ac[\u2122\u0153\u02dc\u201c\u201d\u00a6\ufffd]|\u00c3[\u00a0-\u00bf]")
 _FOREIGN = re.compile("(?P<before>[a-z]?)(?P<run>[\udc80-\udcff]+)")
 
 NUMBER = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")

@@ -154,13 +154,13 @@ def _sounds(places, folder, rows):
     Raises:
         InputError: a channel that is no number, an address, or a stretch without an end.
     """
-    paths = {}
+    paths, first = {}, {}
     for place, (_, row) in zip(places, rows, strict=True):
         wav = row.get("wav", "")
-        if wav and wav not in paths:
-            paths[wav] = _path(place, folder, wav)
-    files = {wav: os.path.realpath(path) for wav, path in paths.items()}  # one file may be written in several ways
-    rows_of_file = Counter(files.get(row.get("wav")) for _, row in rows)
+        if wav and wav not in paths:  # one file may be written in several ways
+            path = _path(place, folder, wav)
+            paths[wav] = first.setdefault(os.path.abspath(path), path)
+    rows_of_file = Counter(paths.get(row.get("wav")) for _, row in rows)
     sounds = []
     for place, (_, row) in zip(places, rows, strict=True):
         wav, channel = row.get("wav", ""), row.get("channel", "")
@@ -171,7 +171,7 @@ def _sounds(places, folder, rows):
         if channel and not number:
             raise InputError(f"{place}: channel {channel!r:.60} is no number from 1 to 99")
         stretch = ()
-        if rows_of_file[files[wav]] > 1:
+        if rows_of_file[paths[wav]] > 1:
             if not row.get("end_s"):
                 raise InputError(f"{place}: no end_s; it is needed since other rows, too, are stretches of {wav}")
             stretch = _time(place, row, "start_s"), _time(place, row, "end_s")
@@ -194,7 +194,7 @@ def _path(place, folder, wav):
     try:
         return next((folder / one for one in forms if (folder / one).exists()), folder / slashes)
     except OSError as error:
-        raise InputError(f"{place}: wav {wav!r:.60} is no name of a file ({error.strerror})") from error
+        raise InputError(f"{place}: wav {wav!r:.60} cannot be looked up ({error.strerror})") from error
 
 
 def _utterance(place, row, votes, sound, emotions):

@@ -34,7 +34,11 @@ def parse_arguments(argv=None):
     parser.add_argument("run", type=Path, help="run folder of train.py with a text and an audio branch")
     parser.add_argument("--corpus", type=Path, help="corpus file; default: the file that the run was trained on")
     parser.add_argument("--glove", type=Path, help="the run's GloVe file, if it is no longer where it was")
-    parser.add_argument("--out", type=Path, help="folder for SYSTEM-seedN/results.json (default: RUN/baselines)")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        help="folder for SYSTEM-seedN/results.json (default: RUN/baselines, or runs/NAME/baselines of a checkpoint)",
+    )
     parser.add_argument(
         "--systems",
         nargs="+",
@@ -59,6 +63,8 @@ def parse_arguments(argv=None):
     arguments = parser.parse_args(argv)
     if arguments.epochs < 1 or arguments.patience < 1:
         parser.error("--epochs and --patience must be positive")
+    if arguments.glove and not set(arguments.systems) & set(PLAIN_GRIDS):
+        parser.error(f"--glove: none but {', '.join(PLAIN_GRIDS)} read it")
     if any(not 0 <= seed < 2**30 for seed in arguments.seeds or ()):
         parser.error("--seeds must be from 0 to 2**30")
     return arguments

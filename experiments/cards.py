@@ -27,8 +27,9 @@ def publish(folder, run_folders, corpus_path, note="", half=False, damage=None):
     """Writes the checkpoint's folder, anew.
 
     Raises:
-        InputError: a run is not finished or not evaluated, the runs differ in more than the seed or two have the same,
-            the corpus is not IEMOCAP, `damage` is no table, or the folder is there and no checkpoint.
+        InputError: a run is not finished, not evaluated, or a provided checkpoint; the runs differ in more than the
+            seed, or two have the same; the corpus is not IEMOCAP; `damage` is no table; or the folder is there and no
+            checkpoint.
     """
     folder = folder.resolve()
     if folder.exists() and not ((folder / "run.json").is_file() and read_run(folder).is_provided):

@@ -40,7 +40,7 @@ def _interval(results, claim, suffix):
     table, system, score = claim.get("row") or claim["value"]
     row = _row(results / f"{table}{suffix}.csv", system, score)
     if "value" in claim:
-        if row is None or row.mean is None:
+        if row is None or row.mean is None or row.low is None:
             return NOTHING
         paper = float(claim["paper"])
         if row.low <= paper <= row.high:

@@ -15,7 +15,11 @@ def main():
     parser = argparse.ArgumentParser(description="Count and time a run's networks and a BC-LSTM beside them.")
     parser.add_argument("run", type=Path, help="finished run folder of train.py, with a fusion network")
     parser.add_argument("--corpus", type=Path, help="corpus file; default: the file that the run was trained on")
-    parser.add_argument("--out", type=Path, help="JSON file for the result; default: RUN/costs.json")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        help="JSON file for the result; default: costs.json in RUN, of a provided checkpoint runs/NAME",
+    )
     arguments = parser.parse_args()
     check_backend()
     from experiments.operations import costs  # the framework takes seconds, and --help needs none

@@ -51,10 +51,11 @@ def write_damage(run_folders, corpus_path, text_encoder, out):
 
     answers, runs = {}, check_same_but_seed(run_folders, corpus_path)
     recognisers = {folder: load_checkpoint(folder, text_encoder=text_encoder) for folder in run_folders}
-    made_folder(out)  # before the work
     for folder, recogniser in recognisers.items():
         if not recogniser.bears_silence:
-            raise InputError(f"{folder}: a run that reads words and sound, and does without either, is needed")
+            raise InputError(f"{folder}: a run is needed that reads words and sound, and answers without one of them")
+    made_folder(out)  # before the work
+    for folder, recogniser in recognisers.items():
         task = task_of(recogniser, corpus_path)
         words = sorted({word for line in task.corpus.transcript[task.split["train"]] for word in tokenize(line)})
         for name, predictions in damaged_answers(recogniser, task.corpus, task.test, words).items():

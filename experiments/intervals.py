@@ -75,8 +75,8 @@ def read_rows(path):
                     raise ValueError(f"there is no column {name}")
             for line in lines:
                 rows.append(row := Row(**{name: _read(name, cell) for name, cell in line.items()}))
-                if row.mean is not None and None in (row.seeds, row.low, row.high):
-                    raise ValueError("a mean without its number of seeds, or its interval")
+                if row.mean is not None and row.seeds is None:
+                    raise ValueError("a mean without its number of seeds")
         except (ValueError, TypeError, csv.Error) as error:
             raise InputError(f"{path}, line {lines.line_num}: no row of a table of scores ({error})") from error
     if not rows:

@@ -273,16 +273,13 @@ def disagreement_page(experiment, results, path):
 def trials_page(experiment, results, path):
     """The lowest dev loss of each line within each number of epochs that was tried; no test session is scored."""
     header = ["", "epochs", "seeds", "mean lowest dev loss", "seed by seed", "kept epoch"]
-    losses = {line.name: results.dev_losses(line.system.name) for line in experiment.lines}
-    tried = sorted({len(one) for seeds in losses.values() for one in seeds})
+    most = {line: results.runs(line.system.name)[0].settings.epochs for line in experiment.lines}
     digits, shown = [], []
-    for name, seeds in losses.items():
-        for epochs in tried:
-            within = [one[:epochs] for one in seeds if len(one) >= epochs]
-            if not within:
-                continue
+    for line in experiment.lines:
+        for epochs in sorted({one for one in most.values() if one <= most[line]}):
+            within = [one[:epochs] for one in results.dev_losses(line.system.name)]
             lowest, kept = [min(one) for one in within], [one.index(min(one)) + 1 for one in within]
-            first = [name, epochs, len(within)]
+            first = [line.name, epochs, len(within)]
             digits.append([*first, float(np.mean(lowest)), " ".join(map(str, lowest)), span(kept)])
             shown.append([*first, f"{np.mean(lowest):.4f}", ", ".join(f"{loss:.4f}" for loss in lowest), span(kept)])
     runs = [run for system in results.folders for run in results.runs(system)]

@@ -298,11 +298,12 @@ def results():
     """Accuracy of each system that results/ has, with its interval, the paper's number and a human rater's."""
     wanted = CONTENT["rows"]["plot"]
     found = [(name, row_of(table, system, "accuracy")) for name, table, system in wanted if rows_of(table)]
+    found = [(name, row) for name, row in found if row.mean is not None and row.low is not None]
     if not found:
         raise InputError(f"{HERE / 'results'}: none of the tables is there that the plot shows")
     try:
         rater = 100 * value_of(" / ".join(RATER))
-    except (InputError, KeyError, TypeError, ValueError):
+    except (KeyError, TypeError):
         rater = None
     left, right, top = 258, 826, 64
     bottom = top + 30 * len(found)

@@ -156,7 +156,8 @@ def run_logged(program, log, going):
             raise
     if status < 0:
         raise InputError(
-            f"{program.what} was killed by signal {-status}, as where memory ends; the same command goes on from there"
+            f"{program.what} was killed (signal {-status}), perhaps for want of memory; the same command goes on from "
+            f"there (all of it in {program.log})"
         )
     if status:
         text = program.log.read_text(encoding="utf-8", errors="replace")

@@ -1,6 +1,5 @@
 """Does an experiment: plans its runs, makes what is missing, writes the tables. The work of reproduce.py."""
 
-import contextlib
 import dataclasses
 import functools
 import shutil
@@ -19,11 +18,8 @@ from experiments.results import Results
 from experiments.runs import Place
 from experiments.tuning import identity, other_in, results_in
 from settings import Settings
-from storage.files import InputError, made_folder, read_json, write_json
+from storage.files import InputError, made_folder, read_json, whole_json, write_json
 from storage.runs import read_run
-
-# What Table 4 reads of costs.json.
-_COSTS = ("corpus_sha256", "parameters_without_embedding", "flops_per_sample", "flops_per_epoch", "seconds_per_epoch")
 
 
 @dataclass(frozen=True)
@@ -174,11 +170,8 @@ class Reproduction:
 
     def costs(self):
         """The content of costs.json for this corpus; None where it is not there, or damaged."""
-        costs = None
-        with contextlib.suppress(InputError):  # then it is made again
-            costs = read_json(self.place.out / "costs.json")
-        whole = isinstance(costs, dict) and set(_COSTS) <= set(costs)
-        return costs if whole and costs["corpus_sha256"] == self.place.content.sha256 else None
+        costs = whole_json(self.place.out / "costs.json", "corpus_sha256", "parameters", "flops_per_sample", "devices")
+        return costs if costs and costs["corpus_sha256"] == self.place.content.sha256 else None
 
     def figures(self, run):
         """Copies a run's figures; gives the program of Fig. 5 for the test context nearest to 25 utterances."""

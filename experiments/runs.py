@@ -10,7 +10,7 @@ from data.corpus import read_corpus
 from experiments.programs import Program, held, run_logged
 from scoring.evaluation import read_epochs
 from settings import Settings
-from storage.files import InputError, read_json, sha256
+from storage.files import InputError, sha256, whole_json
 from storage.runs import is_free, read_run
 from systems import system_of
 
@@ -43,11 +43,9 @@ def check_same_but_seed(folders, corpus_path):
 
 def is_evaluated(folder, run):
     """Whether the results in a run's folder have all that tables need, from the weights that are there."""
-    results = {}
-    with contextlib.suppress(InputError):  # then it is made again
-        results = read_json(folder / "results.json")
     parts = ("calibration", "protocol", "branches", "disagreement_counts")
-    if not isinstance(results, dict) or not all(isinstance(results.get(name), dict) for name in parts):
+    results = whole_json(folder / "results.json", *parts)
+    if not results or not all(isinstance(results[name], dict) for name in parts):
         return False
     names = ["predictions", *(f"predictions_{name}" for name in results["branches"])]
     there = all((folder / f"{name}.csv").exists() for name in names)
@@ -60,7 +58,7 @@ class PlannedRun:
 
     `settings` and `stages` (their names, in training order) are what train.py makes of `options`, which lack --run and
     --branches; `giver` is the system whose run of the same seed gives its branches, or None. `scored` says whether its
-    test session may be scored. All paths are absolute.
+    test session may be scored; `glove` is where the GloVe file is now, or None. All paths are absolute.
     """
 
     system: str
@@ -144,7 +142,7 @@ class PlannedRun:
         kept, scored = len(list((self.folder / "epochs").glob("*.weights.h5"))), []
         with contextlib.suppress(InputError):  # then they are scored again
             scored = read_epochs(self.folder / "epochs.csv")
-        return len(scored) != kept or not (self.folder / "predictions_best_on_test.csv").exists()
+        return len(scored) < kept or not (self.folder / "predictions_best_on_test.csv").exists()
 
 
 @dataclass(frozen=True)

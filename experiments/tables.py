@@ -61,7 +61,7 @@ def gather(folders, into, suffix=""):
         there = results / f"{name}-{suffix}.md" if suffix else results / f"{name}.md"
         if into.resolve() == HERE and "made up" in title_of(path):
             raise InputError(f"{path}: is of a made-up corpus, and would stand in README.md; give another --into")
-        if there.exists() and corpus_of(path) != corpus_of(there):
+        if there.exists() and corpus_of(there) and corpus_of(path) != corpus_of(there):
             raise InputError(f"{path}: is not of {corpus_of(there)}, as {there} is; give another --suffix or --into")
     for name in found:
         if suffix and f"{name}-{suffix}" in known:
@@ -77,15 +77,17 @@ def gather(folders, into, suffix=""):
         trial = Path(trial) / "results"
         if results.is_dir():
             shutil.copytree(results, trial)
+        made_folder(trial)
         for name, text in texts.items():
-            write_text(made_folder(trial) / name, text)
+            write_text(trial / name, text)
         stems = [path.stem for path in trial.glob("*.md")]
         pages = sorted((known.index(name), stem) for stem in stems if (name := _table_of(stem, known)))
         titles = {stem: title_of(trial / f"{stem}.md").removeprefix("# ") for _, stem in pages}
         claims = verdicts(trial)
         rows, of_readme = (rows_table(trial, CONTENT["rows"][place]) for place in ("index", "readme"))
+    made_folder(results)
     for name, text in texts.items():
-        write_text(made_folder(results) / name, text)
+        write_text(results / name, text)
     write_csv(results / "claims.csv", HEADER, claims)
     claims = markdown_table(HEADER, claims)
     write_text(results / "README.md", rendered("index", titles=titles, rows=rows, claims=claims))

@@ -4,7 +4,6 @@ Letters of the shapes: N utterances, C emotions.
 """
 
 import collections
-import contextlib
 import functools
 import time
 from dataclasses import dataclass, replace
@@ -22,7 +21,7 @@ from experiments.peers import BC_LSTM_WINDOW, TRAINERS
 from scoring.evaluation import home_of_results, task_of
 from scoring.metrics import confusion_matrix, scores
 from scoring.results import score, write_predictions
-from storage.files import InputError, made_folder, read_json, sha256, write_json
+from storage.files import InputError, made_folder, sha256, whole_json, write_json
 from storage.runs import Run, read_run
 from systems.causal.inputs import LARGEST_FEATURE, Words
 from training import backend
@@ -184,11 +183,8 @@ def finished(folder, own):
 
 def results_in(folder):
     """The content of a peer's results.json; None where it is not there, damaged, or without its predictions."""
-    results = None
-    with contextlib.suppress(InputError):  # then it is made again
-        results = read_json(folder / "results.json")
-    protocol = results.get("protocol") if isinstance(results, dict) else None
-    whole = isinstance(protocol, dict) and "chosen" in protocol and "unweighted_accuracy_9" in results
+    results = whole_json(folder / "results.json", "protocol", "unweighted_accuracy_9")
+    whole = isinstance(results.get("protocol"), dict) and "chosen" in results["protocol"]
     return results if whole and (folder / "predictions.csv").exists() else None
 
 

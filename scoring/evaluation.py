@@ -175,12 +175,13 @@ def read_epochs(path):
     Raises:
         InputError: it cannot be read, or is damaged.
     """
-    header, *rows = [line.split(",") for line in read_text(path).splitlines()] or [[]]
+    text = read_text(path)
+    header, *rows = [line.split(",") for line in text.splitlines()] or [[]]
     try:
         found = [dict(zip(EPOCHS_HEADER, map(float, row), strict=True)) for row in rows]
     except ValueError:
         found = []
-    if header != EPOCHS_HEADER or not found:
+    if header != EPOCHS_HEADER or not found or not text.endswith("\n"):  # cut inside a number, it would look whole
         raise InputError(f"{path}: is damaged; make it anew with 'python evaluate.py {path.parent} --epochs'")
     return found
 

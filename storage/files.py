@@ -106,7 +106,7 @@ def write_text(path, text):
     except UnicodeEncodeError as error:  # a file's name, as the system gives bytes that are no text
         start = max(error.start - 40, 0)
         near = text[start : error.end].splitlines()[-1]
-        raise InputError(f"{path}: cannot be written: {near!r} is no UTF-8; rename that file or folder") from error
+        raise InputError(f"{path}: cannot be written: {near!r} is no UTF-8; if it names a file, rename that") from error
     with atomic_path(path) as temporary:
         temporary.write_bytes(content)
 
@@ -140,6 +140,15 @@ def read_json(path, read=read_text):
         raise InputError(f"{path}, line {error.lineno}: not JSON ({error.msg})") from error
     except (RecursionError, ValueError) as error:
         raise InputError(f"{path}: cannot be read ({error})") from error
+
+
+def whole_json(path, *names):
+    """The object in a JSON file, {} where there is none that has these names: what is made again if it is damaged."""
+    try:
+        found = read_json(path)
+    except InputError:
+        return {}
+    return found if isinstance(found, dict) and set(names) <= set(found) else {}
 
 
 def write_csv(path, header, rows):

@@ -269,7 +269,8 @@ class Recogniser:
 
         Args:
             transcripts: h texts in time order.
-            audio_features: (h, A) raw features, columns as in `audio_names`; None for a run that reads words alone.
+            audio_features: (h, A) raw features, columns as in `audio_names`; None for a run that reads words alone. A
+                row of NaN, or a masked one, stands for an utterance without usable sound where the run bears that.
             speakers: h names; `needs` says whether they, and the times, are read.
             start_s: (h,) start of each utterance in seconds.
             end_s: (h,) its end.
@@ -321,7 +322,7 @@ class Recogniser:
         return Utterances(
             list(transcripts),
             numbers.get("audio_features"),
-            None if speakers is None else list(speakers),
+            list(speakers) if "speakers" in self.needs else None,
             numbers.get("start_s"),
             numbers.get("end_s"),
         )
@@ -330,8 +331,8 @@ class Recogniser:
         """The values as finite numbers, a row each."""
         shape = (num, len(self.audio_names)) if name == "audio_features" else (num,)
         try:
-            if (kind := np.asarray(values).dtype).kind in "cmM":  # a time in pandas is a number of nanoseconds
-                raise TypeError(f"they are {kind}")
+            if (dtype := np.asarray(values).dtype).kind in "cmM":  # a time in pandas is a number of nanoseconds
+                raise TypeError(f"they are {dtype}")
             numbers = np.ma.filled(np.ma.asarray(values).astype("float64"), np.nan)
             numbers = numbers.reshape(shape if num == 0 else np.shape(values))
         except (TypeError, ValueError) as error:
@@ -341,7 +342,9 @@ class Recogniser:
             raise ValueError(f"{name}{columns}. Received: shape {numbers.shape}")
         columns = [one for one in getattr(values, "columns", ()) if isinstance(one, str)]  # of a table of pandas
         if len(shape) > 1 and columns and tuple(columns) != self.audio_names:
-            raise ValueError(f"{name} has other columns than audio_names, or in another order")
+            raise ValueError(
+                f"{name} has other columns than audio_names, or in another order; .to_numpy() takes them as they stand"
+            )
         rows = numbers.reshape(num, -1 if num else 0)
         bad = ~(np.isfinite(rows) & (np.abs(rows) < _LARGEST)).all(axis=1)
         if self.bears_silence and name == "audio_features":

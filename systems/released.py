@@ -86,7 +86,8 @@ class DyadicFusion(System):
     def recogniser(self, file, run, stages, sources):
         vocabulary = scaler = None
         if "fusion" in stages and not {"text", "audio"} <= set(stages):
-            raise InputError("stage fusion reads what text and audio make of an utterance: load all three")
+            folder = file("fusion.weights.h5").parent
+            raise InputError(f"{folder}: stage fusion reads what text and audio make of an utterance: load all three")
         if "text" in stages:
             vocabulary = read_words(file("vocabulary.json"))
             check_size(file("text.weights.h5"), len(vocabulary), "words of vocabulary.json", WORD_DIM)

@@ -64,7 +64,7 @@ def test_mistakes_are_one_line(tmp_path):
         assert done.returncode == 2 and done.stdout == ""
         assert done.stderr.startswith("error: ") and message in done.stderr and done.stderr.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
-    for name in ("a.h5.text", "a.h5.features.jsonl", "a.h5.notes.txt"):
+    for name in ("a.h5.text", "a.h5.features.jsonl"):
         (tmp_path / name).write_text("mine\n")
         with pytest.raises(InputError, match=f"{name}: there already, and its name is needed; move it"):
             check_out(tmp_path / "a.h5", overwrite=False)
@@ -121,7 +121,7 @@ def test_a_session_without_any_sound_is_refused(tmp_path):
     release = write_tiny_release(tmp_path)
     for wav in (release / "Session2").rglob("*.wav"):
         wav.write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
-    with pytest.raises(InputError, match="no usable audio in all of Session2; Ses02F_impro01_M000: "):
+    with pytest.raises(InputError, match="no usable audio in all of Session2; unpack it anew.*; Ses02F_impro01_M000: "):
         prepare(read_release(release), tmp_path / "corpus.h5", Options(progress=False))
     assert not (tmp_path / "corpus.h5").exists()
 

@@ -168,7 +168,7 @@ def test_a_system_reads_learns_and_answers_the_same(both, monkeypatch, context):
         if found:
             network.set_weights(found[0][0].get_weights())
         inputs, targets = data.batch(np.array([0, 3]), np.random.default_rng(1))
-        about = CorpusFile(name="", path="", sha256="", audio_feature_set="", num_audio_features=5)
+        about = CorpusFile(name="", path="", sha256="", audio_feature_set="egemaps_lld", num_audio_features=5)
         run = Run(settings=task.settings, emotions=task.emotions, context_length=DIALOG, corpus=about)
         answers = CausalRecogniser(run, {stage.name: network}, work.inputs).predict_corpus(corpus, [3, 4, 50, 119])
         found.append((network, *inputs.values(), targets, data.predict_dev(), answers["causal"]))

@@ -1,7 +1,6 @@
 """Many runs with one command: what is planned, what is skipped, refused or resumed, and the tables written from it."""
 
 import csv
-import dataclasses
 import functools
 import json
 import re
@@ -13,15 +12,14 @@ from fabricated import SEEDS, fabricate, fabricated_corpus, planned, results_of,
 
 import scoring.draws
 from experiments.catalogue import EXPERIMENTS, SYSTEMS
-from experiments.intervals import SCORES, Row
-from experiments.markdown import _TEMPLATES, END
+from experiments.intervals import SCORES
+from experiments.markdown import _TEMPLATES
 from experiments.pages import PUBLISHED, WRITERS
 from experiments.programs import Program, do_all, going_on
 from experiments.rates import at_rate
 from experiments.reproduction import reproduce
 from experiments.results import hardware
 from experiments.runs import PlannedRun, check_same_but_seed
-from experiments.tables import BEGIN, HERE, gather
 from reproduce import parse_arguments
 from storage.files import InputError, read_json, sha256, write_csv, write_json
 from storage.runs import EpochRow, WordsFile, write_run
@@ -200,6 +198,16 @@ def test_what_is_no_result_is_made_again_and_what_is_no_run_is_refused(done, tmp
         (run.folder / "epochs.csv").write_text(damaged)
         assert run.lacks_epochs()
     (run.folder / "epochs.csv").write_text(epochs)
+    (run.folder / "epochs" / "004.weights.h5").unlink()  # scored, and then deleted to save room
+    assert not run.lacks_epochs()
+    work = work_of("table4", corpus, out)
+    costs = {"corpus_sha256": sha256(corpus), "parameters": {}, "flops_per_sample": {}, "devices": []}
+    for damaged in ([1], {}, costs | {"corpus_sha256": "0"}):
+        write_json(out / "costs.json", damaged)
+        assert work.costs() is None
+    write_json(out / "costs.json", costs)
+    assert work.costs() == costs
+    (out / "costs.json").unlink()
     shutil.rmtree(run.folder / "epochs")
     (tmp_path / run.folder.name / ".ipynb_checkpoints").mkdir(parents=True)  # as Jupyter makes them
     assert "--resume" not in planned("table5", corpus, tmp_path)[0].training()
@@ -219,6 +227,8 @@ def test_what_is_missing_is_said_before_anything_is_made(capsys):
         (["table3", "--quick", "--seeds", "0", "-1"], "--seeds must be at least 0"),
         (["table3", "--quick", "--epochs", "0"], "--epochs must be at least 1"),
         (["table3", "--quick", "--rates", "0", "1e-4"], "--rates must be greater than 0"),
+        (["table3", "--quick", "--seeds", "1073741824"], "--seeds must be below 2**30"),
+        (["table3", "--quick", "--out", "results"], "--out results: is a run or the recorded tables; give a folder"),
     ):
         with pytest.raises(SystemExit):
             parse_arguments(arguments)
@@ -229,7 +239,15 @@ def test_program_that_fails_is_one_line_and_ends_the_others(tmp_path, monkeypatc
     monkeypatch.setattr("experiments.programs.PROJECT", tmp_path)
     (tmp_path / "bad.py").write_text("import sys; print('a'); sys.exit('error: no such file')")
     (tmp_path / "good.py").write_text("print('done')")
-    bad, good = (Program(name, tmp_path / f"{name}.txt", (f"{name}.py",), ()) for name in ("bad", "good"))
+    (tmp_path / "killed.py").write_text("import os; os.kill(os.getpid(), 9)")
+    bad, good, killed = (
+        Program(name, tmp_path / f"{name}.txt", (f"{name}.py",), ()) for name in ("bad", "good", "killed")
+    )
+    with (
+        pytest.raises(InputError, match=r"^killed was killed \(signal 9\), perhaps for want of memory; the same"),
+        going_on(tmp_path) as going,
+    ):
+        killed(going)
     with (
         pytest.raises(InputError, match=r"bad failed: no such file \(all of it in .*bad.txt\)"),
         going_on(tmp_path) as going,
@@ -273,39 +291,6 @@ def test_tables_of_the_finished_runs_alone(done, tmp_path, capsys):
     assert (seeds["T+A"], seeds["T+A, no context"]) == ("2", "1")
     assert "seeds 0 1:" in (tmp_path / "table3.md").read_text()
     assert before == {path: path.read_bytes() for path in tmp_path.rglob("*.json")}
-
-
-def test_a_damaged_table_is_named_and_nothing_is_gathered(tmp_path):
-    (tmp_path / "README.md").write_text(f"{BEGIN}\n{END}\n")
-    row = dict.fromkeys((field.name for field in dataclasses.fields(Row)), "") | {"system": "causal", "seeds": "5"}
-    (tmp_path / "results").mkdir()
-    (tmp_path / "results" / "causal-folds.md").write_text("# Folds, on IEMOCAP, words through an encoder\n")
-    for name, cells, said in (
-        ("page alone", None, "causal.csv: cannot be read"),
-        ("cell", {"mean": "6x"}, "line 2"),
-        ("nan", {"mean": "nan"}, "line 2: .*mean is nan"),
-        ("no interval", {"mean": "60"}, "line 2: .*without its number of seeds, or its interval"),
-    ):
-        folder = tmp_path / name
-        folder.mkdir()
-        (folder / "causal.md").write_text("# Ours\n")
-        if cells:
-            write_csv(folder / "causal.csv", list(row), [list((row | cells).values())])
-        with pytest.raises(InputError, match=said):
-            gather([folder], tmp_path)
-    (folder / "causal.md").rename(folder / "causal-folds.md")
-    (folder / "causal-folds.md").write_text("# Folds, on mine\n")
-    with pytest.raises(InputError, match="causal-folds.md: is not of IEMOCAP, as .*; give another --suffix or --into"):
-        gather([folder], tmp_path)
-    with pytest.raises(InputError, match="nowhere: no table in there"):
-        gather([folder, tmp_path / "nowhere"], tmp_path)
-    (folder / "causal-folds.md").unlink()
-    (folder / "table4.md").write_text("# Table 4\n")
-    counts = [["fusion network", "many"], ["BC-LSTM on the same vectors", 1]]
-    write_csv(folder / "table4.csv", ["", "FLOPs per sample, padding once"], counts)
-    with pytest.raises(InputError, match="table4.csv: column 'FLOPs per sample, padding once' has no numbers"):
-        gather([folder], tmp_path)  # only the verdicts read it, and nothing is written before
-    assert [path.name for path in (tmp_path / "results").iterdir()] == ["causal-folds.md"]
 
 
 def test_tables_show_paper_and_ours(done):
@@ -454,41 +439,3 @@ def test_trials_are_of_dev_alone(tmp_path):
     losses = [[float(loss) for loss in row["seed by seed"].split()] for row in rows]
     np.testing.assert_allclose(losses, [[0.11, 0.165], [0.01, 0.015], [0.22, 0.275]])
     assert [float(row["mean lowest dev loss"]) for row in rows] == pytest.approx([0.1375, 0.0125, 0.2475])
-
-
-def test_tables_are_gathered(tmp_path):
-    """The first folder that has a table gives it; what no folder has stays; the README's rows come from the CSV."""
-    header = "system,score,paper,seeds,mean,sd,low,high"
-    for folder, accuracy in (("a", "61.52"), ("b", "9")):
-        (tmp_path / folder).mkdir()
-        rows = [f"causal,{score},,5,{accuracy},0.71,56.1,65.0" for score in ("accuracy", "weighted F1")]
-        (tmp_path / folder / "causal.csv").write_text("\n".join([header, *rows]))
-        (tmp_path / folder / "causal.md").write_text(f"# Ours\n\n{accuracy}\n")
-    rows = [f"T+A,{score},51.6,1,49.8,,45.0,54.0" for score in ("accuracy", "weighted F1")]
-    (tmp_path / "results").mkdir()
-    (tmp_path / "results" / "table3.csv").write_text("\n".join([header, *rows]))
-    (tmp_path / "results" / "table3.md").write_text("# Table 3\n")
-    (tmp_path / "README.md").write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
-    assert gather([tmp_path / "a", tmp_path / "b"], tmp_path) == ["causal"]
-    index = (tmp_path / "results" / "README.md").read_text()
-    assert "- [Table 3](table3.md)" in index and "- [Ours](causal.md)" in index
-    assert (tmp_path / "results" / "causal.md").read_text() == "# Ours\n\n61.52\n"
-    readme = (tmp_path / "README.md").read_text()
-    assert readme.startswith("before\n") and readme.endswith(f"{END}\nafter\n") and "old" not in readme
-    cell = "– / **61.5** ± 0.7 [56.1, 65.0]"
-    assert f"| **our causal system** | 5 | {cell} | {cell} |" in readme
-    assert "| 1 | 51.6 / **49.8** [45.0, 54.0] |" in readme
-    assert gather([tmp_path / "b"], tmp_path, "mini") == ["causal-mini"]  # beside the other one
-    with pytest.raises(InputError, match="--suffix folds: causal-folds is another table"):
-        gather([tmp_path / "b"], tmp_path, "folds")
-    assert [(tmp_path / "results" / f"causal{end}.md").read_text()[-3:] for end in ("", "-mini")] == ["52\n", "\n9\n"]
-    index = (tmp_path / "results" / "README.md").read_text()
-    assert index.index("- [Ours](causal.md)") < index.index("- [Ours](causal-mini.md)")
-    with pytest.raises(InputError, match="no table"):
-        gather([tmp_path / "empty"], tmp_path)
-    with pytest.raises(InputError, match="README.md: cannot be read"):
-        gather([tmp_path / "a"], tmp_path / "b")
-    assert not (tmp_path / "b" / "results").exists()
-    (tmp_path / "a" / "causal.md").write_text("# Ours, on miniature (made up)\n")
-    with pytest.raises(InputError, match="causal.md: is of a made-up corpus"):
-        gather([tmp_path / "a"], HERE)

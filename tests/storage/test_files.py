@@ -93,6 +93,12 @@ def test_a_read_only_file_system_is_one_error(small_disk):
         write_text(small_disk / "file", "new")
 
 
+def test_a_name_that_is_no_text_is_one_error(tmp_path):
+    with pytest.raises(InputError, match=r"a.json: cannot be written: .*mine\\udcff.* is no UTF-8; if it names a file"):
+        write_json(tmp_path / "a.json", {"path": "mine\udcff.h5"})
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("failing", ["fsync", "replace"])
 def test_a_missing_permission_is_one_error(tmp_path, monkeypatch, failing):
     def refuse(*_):

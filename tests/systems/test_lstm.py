@@ -66,21 +66,17 @@ def test_members_come_from_a_run_that_differs_in_their_number_alone(tmp_path):
     assert not (tmp_path / "no").exists()
     recogniser, part = load_checkpoint(tmp_path / "two"), read_corpus(corpus)
     shares, whole = (recogniser.predict_corpus(part, rows)["lstm"] for rows in (np.arange(6), None))
-    for rows in (part.session == 4, slice(2, 9), [-1, 3], np.zeros(len(part), bool), [], [4]):
-        np.testing.assert_allclose(
-            recogniser.predict_corpus(part, rows)["lstm"],
-            whole[np.asarray(rows, int) if rows == [] else rows] if isinstance(rows, list) else whole[rows],
-            atol=1e-6,
-        )
-    other = EncoderFiles(name="other", sha256="0" * 64, layers=(-1,), pooling="mean")
-    recogniser.run.corpus.audio_encoder = other.model_copy(update={"sha256": "1" * 64})
-    with pytest.raises(InputError, match="the corpus: sound"):
-        recogniser.predict_corpus(dataclasses.replace(part, audio_encoder=other))
-    recogniser.run.corpus.audio_encoder = None
+    for rows in (part.session == 4, slice(2, 9), [-1, 3], np.zeros(len(part), bool)):
+        np.testing.assert_allclose(recogniser.predict_corpus(part, rows)["lstm"], whole[rows], atol=1e-6)
+    assert recogniser.predict_corpus(part, [])["lstm"].shape == (0, len(part.emotions))
     dialog = (part.transcript[:6], part.audio[:6], part.speaker[:6], part.start_s[:6], part.end_s[:6])
     np.testing.assert_allclose(recogniser.predict_dialog(*(list(one) for one in dialog)), shares, atol=1e-6)
     with pytest.raises(ValueError, match="a causal run can follow a dialog"):
         recogniser.stream()
+    other = EncoderFiles(name="other", sha256="0" * 64, layers=(-1,), pooling="mean")
+    recogniser.run.corpus.audio_encoder = other.model_copy(update={"sha256": "1" * 64})
+    with pytest.raises(InputError, match="the corpus: sound"):
+        recogniser.predict_corpus(dataclasses.replace(part, audio_encoder=other))
 
 
 def test_what_it_lacks_is_refused():
