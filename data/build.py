@@ -23,8 +23,6 @@ _EXAMPLES = 3  # of a note that is about many
 _ROUNDED_S = 0.5  # how far times may be from the sound in any case
 _USUAL_S = 3  # of an utterance whose sound is not known
 _MILLISECONDS = 200  # times longer than its sound: no utterance is cut so badly
-
-
 # Beside the corpus file stand those of work that is not finished, which begin like this.
 _BESIDE = {".features.jsonl": re.compile(rb'\s*({"key": |$)'), ".text": re.compile(rb"[0-9a-f]{64}\n|$")}
 

@@ -276,8 +276,9 @@ def trials_page(experiment, results, path):
     most = {line: results.runs(line.system.name)[0].settings.epochs for line in experiment.lines}
     digits, shown = [], []
     for line in experiment.lines:
+        losses = results.dev_losses(line.system.name)
         for epochs in sorted({one for one in most.values() if one <= most[line]}):
-            within = [one[:epochs] for one in results.dev_losses(line.system.name)]
+            within = [one[:epochs] for one in losses]
             lowest, kept = [min(one) for one in within], [one.index(min(one)) + 1 for one in within]
             first = [line.name, epochs, len(within)]
             digits.append([*first, float(np.mean(lowest)), " ".join(map(str, lowest)), span(kept)])

@@ -117,11 +117,9 @@ def going_on(folder):
 def held(log, going):
     """Yields the log, locked, for programs that write into it: none is at work when this block begins."""
     with open(log, "a", encoding="utf-8") as file:
-        waits = False
+        if not _locked(file, fcntl.LOCK_EX):
+            said(f"waiting for another program, which writes into {log}")
         while not _locked(file, fcntl.LOCK_EX):
-            if not waits:
-                said(f"waiting for another program, which writes into {log}")
-            waits = True
             going.check()
             time.sleep(_POLL_S)
         yield file
