@@ -36,12 +36,13 @@ SHARED = ROOT.parent / "shared"  # real data of the maintainers; tests that need
 
 LONGEST = (
     "test_training",
-    "test_model",
     "test_cluster",
-    "test_surroundings",
-    "test_archive",
-    "test_predict",
+    "test_model",
     "test_causal",
+    "test_provided",
+    "test_baselines",
+    "test_prepare",
+    "test_surroundings",
 )
 
 
@@ -97,6 +98,27 @@ def said_by(main, *arguments):
         except SystemExit as ended:
             return ended.code, said.getvalue()
     return 0, said.getvalue()
+
+
+@contextlib.contextmanager
+def untraced_steps():
+    """TensorFlow does each step anew from Python, for a few small steps: to trace a network takes seconds.
+
+    The programs that tests start are traced, as they are for their users.
+    """
+    import tensorflow  # noqa: PLC0415 (not by tests of the data alone)
+
+    tensorflow.config.run_functions_eagerly(True)
+    try:
+        yield
+    finally:
+        tensorflow.config.run_functions_eagerly(False)
+
+
+@pytest.fixture
+def untraced():
+    with untraced_steps():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -89,7 +89,7 @@ def read_predictions(path):
         return np.array([row[1:] for row in list(csv.reader(file))[1:]], "float32")
 
 
-def test_another_corpus_file_is_said(untrained, miniature, tmp_path):
+def test_another_corpus_file_is_said(untrained, miniature, tmp_path, untraced):
     """The features differ: scored, since a licence holder extracts features anew, but not in silence."""
     corpus = read_corpus(miniature)
     corpus.audio[:] += 1
@@ -176,7 +176,7 @@ def test_parts_of_the_test_session_add_up(untrained, miniature):
     assert not np.allclose(text, read_predictions(untrained / "predictions.csv"))
 
 
-def test_released_weights_take_the_place_of_the_fusion_network(untrained, miniature, tmp_path):
+def test_released_weights_take_the_place_of_the_fusion_network(untrained, miniature, tmp_path, untraced):
     path = tmp_path / "fusion.h5"
     write_released_file(path, np.random.default_rng(4))
     printed = evaluate(untrained, released_weights=path)
@@ -207,7 +207,7 @@ def test_released_weights_need_a_released_run(settings, message, miniature, tmp_
     assert not (run / "released-weights").exists()
 
 
-def test_explained_scores_are_those_of_the_zero_padded_dialog(untrained, miniature, tmp_path):
+def test_explained_scores_are_those_of_the_zero_padded_dialog(untrained, miniature, tmp_path, untraced):
     corpus, recogniser = read_corpus(miniature), loaded(untrained)
     rows = next(iter(dialog_slices(corpus.dialog_id).values()))
     context = corpus.take(slice(rows.start, rows.start + 3))

@@ -9,8 +9,9 @@ import keras
 import numpy as np
 import pytest
 from averaged import answers_of_the_mean
-from conftest import ROOT, SHARED, run_script
+from conftest import ROOT, SHARED, run_script, said_by, untraced_steps
 
+import evaluate
 from benchmarks.padded import padded_fusion, padded_text
 from data.contexts import context_rows, shuffled_batches, token_rows
 from data.corpus import dialog_slices, read_corpus, write_corpus
@@ -46,7 +47,7 @@ def with_random_statistics(network, seed=5):
 
 
 @pytest.mark.parametrize("variant", ["released", "paper"])
-def test_padding_once_equals_padded_network(variant):
+def test_padding_once_equals_padded_network(variant, untraced):
     """In prediction, and in training: one step moves every weight and every batch-norm statistic alike.
 
     The padded network has the rows of each context in reverse order: no network here sees the order.
@@ -68,7 +69,7 @@ def test_padding_once_equals_padded_network(variant):
 
 
 @pytest.mark.parametrize("count_padding", [True, False])
-def test_batch_norm_counts_the_padding_or_leaves_it_out(count_padding):
+def test_batch_norm_counts_the_padding_or_leaves_it_out(count_padding, untraced):
     """The moving mean after one step, against the mean in NumPy of what the first attention gives; by the setting."""
     lengths = [1, 4, LENGTH - 1, 2]  # that of LENGTH - 1 has one row of padding
     audio, text = random_contexts(lengths)
@@ -88,7 +89,7 @@ def test_batch_norm_counts_the_padding_or_leaves_it_out(count_padding):
         np.testing.assert_allclose(network.get_layer(f"norm_1_{modality}").moving_mean, mean, atol=1e-6)
 
 
-def test_text_branch_equals_padded_branch():
+def test_text_branch_equals_padded_branch(untraced):
     """Fifty places with padding and unknown words against known words and one padding row; trained one step."""
     rng = np.random.default_rng(2)
     words = rng.normal(0, 0.5, (9, 200)).astype("float32")
@@ -184,22 +185,41 @@ if sys.argv[3:]:
 
 
 @pytest.fixture(scope="module")
-def real_dialogs(tmp_path_factory):
-    """Two dialogs of the real test session: (evaluate.py's arguments but --out, its folder on TensorFlow).
+def on_tensorflow(tmp_path_factory):
+    """(file of random weights and contexts, what TensorFlow makes of them, arguments of evaluate.py, its folder).
 
-    ((), None) where the real data is not here. They are short, so that JAX compiles each network for one shape.
+    Evaluated are two dialogs of the real test session; () and None where the real data is not here. They are short, so
+    that JAX compiles each network for one shape.
     """
-    if not SHARED.is_dir():
-        return (), None
-    folder, corpus = tmp_path_factory.mktemp("real"), read_corpus(SHARED / "iemocap" / "iemocap.h5")
-    dialogs = [rows for rows in dialog_slices(corpus.dialog_id).values() if corpus.session[rows.start] == TEST_SESSION]
-    chosen = sorted(dialogs, key=lambda rows: rows.stop - rows.start)[:2]
-    write_corpus(folder / "corpus.h5", corpus.take(np.concatenate([np.r_[rows] for rows in chosen])))
-    released = ROOT / "checkpoints" / "iemocap-released"
-    arguments = (released, "--corpus", folder / "corpus.h5", "--test-session", TEST_SESSION)
-    done = run_script("evaluate.py", *arguments, "--out", folder)
-    assert done.returncode == 0, done.stderr
-    return arguments, folder
+    folder = tmp_path_factory.mktemp("tensorflow")
+    keras.utils.set_random_seed(0)  # else the weights, and the last digits of the loss, depend on the tests before
+    audio, text = random_contexts([1, 5, LENGTH])
+    network = with_random_statistics(fusion_network(context_length=LENGTH))
+    targets = np.random.default_rng(1).dirichlet(np.ones(10), 3).astype("float32")
+    given = {f"weight_{i}": weight for i, weight in enumerate(network.get_weights())}
+    given |= {f"audio_{i}": rows for i, rows in enumerate(audio)} | {f"text_{i}": rows for i, rows in enumerate(text)}
+    causal = causal_network(200, 200, "shared", "sequential", 10)
+    given |= {f"causal_{i}": weight for i, weight in enumerate(causal.get_weights())}
+    given |= {"targets": targets, "context_length": LENGTH, "speaker": np.arange(LENGTH, dtype="int32") // 2 % 2}
+    np.savez(folder / "given.npz", **given)
+    rows = {"audio": audio[-1], "text": text[-1], "speaker": given["speaker"]}
+    with untraced_steps():
+        made = {"predictions": predict_contexts(network, audio, text), "averaged": answers_of_the_mean()}
+        made["answers"] = predict_dialogs(causal, rows, [slice(0, LENGTH)])
+        network.compile("adam", "mse", jit_compile=False)
+        network.optimizer.build(network.trainable_variables)
+        made["loss"] = network.train_on_batch(context_rows(audio, text, LENGTH), targets)
+        if not SHARED.is_dir():
+            return folder / "given.npz", made, (), None
+        corpus = read_corpus(SHARED / "iemocap" / "iemocap.h5")
+        dialogs = dialog_slices(corpus.dialog_id).values()
+        dialogs = [rows for rows in dialogs if corpus.session[rows.start] == TEST_SESSION]
+        chosen = sorted(dialogs, key=lambda rows: rows.stop - rows.start)[:2]
+        write_corpus(folder / "corpus.h5", corpus.take(np.concatenate([np.r_[rows] for rows in chosen])))
+        released = ROOT / "checkpoints" / "iemocap-released"
+        arguments = (released, "--corpus", folder / "corpus.h5", "--test-session", TEST_SESSION)
+        assert said_by(evaluate.main, *arguments, "--out", folder) == (0, "")
+    return folder / "given.npz", made, arguments, folder
 
 
 def answers_in(folder):
@@ -211,44 +231,26 @@ def answers_in(folder):
 
 
 @pytest.mark.parametrize("backend", ["jax", "torch"])
-def test_other_backends_agree(backend, real_dialogs, tmp_path):
+def test_other_backends_agree(backend, on_tensorflow, tmp_path):
     """The same weights and contexts: same predictions, same training loss. Skips where the backend is not installed.
 
     And evaluate.py on real dialogs, where they are here: the provided checkpoint's answers, and how many are right.
     """
     if importlib.util.find_spec(backend) is None:
         pytest.skip(f"{backend} is not installed")
-    keras.utils.set_random_seed(0)  # else the weights, and the last digits of the loss, depend on the tests before
-    audio, text = random_contexts([1, 5, LENGTH])
-    network = with_random_statistics(fusion_network(context_length=LENGTH))
-    targets = np.random.default_rng(1).dirichlet(np.ones(10), 3).astype("float32")
-    given = {f"weight_{i}": weight for i, weight in enumerate(network.get_weights())}
-    given |= {f"audio_{i}": rows for i, rows in enumerate(audio)} | {f"text_{i}": rows for i, rows in enumerate(text)}
-    causal = causal_network(200, 200, "shared", "sequential", 10)
-    given |= {f"causal_{i}": weight for i, weight in enumerate(causal.get_weights())}
-    given |= {"targets": targets, "context_length": LENGTH, "speaker": np.arange(LENGTH, dtype="int32") // 2 % 2}
-    np.savez(tmp_path / "given.npz", **given)
-    arguments, on_tensorflow = real_dialogs
-    scored = (*arguments, "--out", tmp_path / "scored") if arguments else ()
-    files = (tmp_path / "given.npz", tmp_path / "found.npz")
+    given, made, arguments, scored = on_tensorflow
+    arguments = (*arguments, "--out", tmp_path / "scored") if arguments else ()
     # JAX compiles in half the time where it shall not optimise.
     quick = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-    done = run_script("-c", PREDICT, *files, *scored, env={"KERAS_BACKEND": backend, "XLA_FLAGS": quick})
+    env = {"KERAS_BACKEND": backend, "XLA_FLAGS": quick}
+    done = run_script("-c", PREDICT, given, tmp_path / "found.npz", *arguments, env=env)
     assert done.returncode == 0, done.stderr
     found = np.load(tmp_path / "found.npz", allow_pickle=False)
-    np.testing.assert_allclose(found["predictions"], predict_contexts(network, audio, text), atol=1e-5)
-    network.compile("adam", "mse", jit_compile=False)
-    network.optimizer.build(network.trainable_variables)
-    loss = network.train_on_batch(context_rows(audio, text, LENGTH), targets)
-    np.testing.assert_allclose(found["loss"], loss, rtol=1e-5)
-    rows = {"audio": audio[-1], "text": text[-1], "speaker": given["speaker"]}
-    answers = predict_dialogs(causal, rows, [slice(0, LENGTH)])
-    np.testing.assert_allclose(found["answers"], answers, atol=1e-5)
-    np.testing.assert_allclose(found["averaged"], answers_of_the_mean(), atol=1e-6)
+    np.testing.assert_allclose(found["loss"], made["loss"], rtol=1e-5)
+    for name, atol in (("predictions", 1e-5), ("answers", 1e-5), ("averaged", 1e-6)):
+        np.testing.assert_allclose(found[name], made[name], atol=atol)
     if scored:
-        (ids, shares, matrix), (their_ids, their_shares, their_matrix) = map(
-            answers_in, (on_tensorflow, tmp_path / "scored")
-        )
+        (ids, shares, matrix), (their_ids, their_shares, their_matrix) = map(answers_in, (scored, tmp_path / "scored"))
         assert len(ids) > 20 and ids == their_ids and matrix == their_matrix and np.trace(matrix) > np.sum(matrix) / 3
         np.testing.assert_allclose(their_shares, shares, atol=1e-5)
 
@@ -264,7 +266,7 @@ def test_contexts_that_do_not_fit_are_named():
         predict_contexts(network, [good[:0]], [good[:0]])
 
 
-def test_vectors_are_200_wide():
+def test_vectors_are_200_wide(untraced):
     ids = np.array([[1, 2, 0], [2, 0, 0]])
     assert predict_tokens(vector_model(text_branch(np.ones((3, 200), "float32"))), ids).shape == (2, 200)
     assert predict_features(vector_model(audio_branch(46)), np.zeros((3, 46), "float32")).shape == (3, 200)
@@ -301,7 +303,7 @@ def test_packs_by_hand(monkeypatch):
     np.testing.assert_array_equal(batch["text"][1, :, 0], [7] * 14 + [0, 0])
 
 
-def test_golden_predictions_of_the_authors_layers(shared):
+def test_golden_predictions_of_the_authors_layers(shared, untraced):
     golden = np.load(shared / "golden" / "released_fusion.npz", allow_pickle=False)
     network = fusion_network("released")
     load_released_weights(network, shared / "golden" / "released_fusion.h5")
@@ -343,7 +345,7 @@ def write_released_file(path, rng, whole_model=False):
 
 
 @pytest.mark.parametrize("whole_model", [False, True])
-def test_released_file_is_copied_by_name_and_order(tmp_path, whole_model):
+def test_released_file_is_copied_by_name_and_order(tmp_path, whole_model, untraced):
     """The self-contained twin: each array lands in its place, and the padded reference on them agrees."""
     path = tmp_path / "fusion.h5"
     written = write_released_file(path, np.random.default_rng(4), whole_model)

@@ -26,7 +26,7 @@ def test_all_are_there():
 
 
 @pytest.mark.parametrize("folder", PROVIDED, ids=lambda folder: folder.name)
-def test_card_and_files_agree(folder):
+def test_card_and_files_agree(folder, untraced):
     card, run = (folder / "README.md").read_text(encoding="utf-8"), read_run(folder)
     largest = 14e6 if folder == RELEASED else 10e6
     assert sum(path.stat().st_size for path in folder.iterdir()) < largest

@@ -180,7 +180,7 @@ def long_release(tmp_path_factory):
     folder = tmp_path_factory.mktemp("long")
     release = write_tiny_release(folder)
     for number, wav in enumerate(sorted(release.glob("Session*/sentences/wav/*/*.wav"))):
-        write_wav(wav, np.tile(tone(100 + number, seconds=5), 2))
+        write_wav(wav, np.tile(tone(100 + number, seconds=3), 2))
     prepare_tiny(release, folder / "fresh.h5")
     return release, (folder / "fresh.h5").read_bytes()
 

@@ -151,7 +151,7 @@ def test_a_long_dialog_is_learned_in_pieces(both, monkeypatch):
 
 
 @pytest.mark.parametrize("context", [True, False])
-def test_a_system_reads_learns_and_answers_the_same(both, monkeypatch, context):
+def test_a_system_reads_learns_and_answers_the_same(both, monkeypatch, context, untraced):
     """From the file and in memory bit for bit; in blocks of two dialogs but for rounding."""
     system, found = system_of("causal"), []
     chosen = {"train_sessions": (1,), "context": context, "members": 1}

@@ -57,6 +57,7 @@ def test_a_cluster_that_is_not_there_is_one_line(monkeypatch):
             with pytest.raises(InputError, match=message), parallel(scheduler=address):
                 pass
             assert time.monotonic() - before < 10
+            monkeypatch.setattr("data.workers._PATIENCE_S", 1)  # the first is the slowest
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(InputError, match="needs the package distributed: pip install"), parallel(scheduler=address):
         pass

@@ -202,7 +202,7 @@ def branches(tmp_path_factory):
     return run
 
 
-def test_ties_are_other_or_left_out(branches):
+def test_ties_are_other_or_left_out(branches, untraced):
     paper, ours = (material_of(branches, None, ties) for ties in ("other", "ours"))
     task = paper.task
     tied, other = is_tie(task.shares), task.emotions.index("other")
@@ -216,7 +216,7 @@ def test_ties_are_other_or_left_out(branches):
     np.testing.assert_allclose(deviations[deviations > 1e-3], 1, rtol=1e-3)
 
 
-def test_dev_chooses_and_what_is_done_is_kept(branches, tmp_path, monkeypatch, capsys):
+def test_dev_chooses_and_what_is_done_is_kept(branches, tmp_path, monkeypatch, capsys, untraced):
     task, trained = material_of(branches, None, "other").task, []
 
     def fake(material, seed, C, **_):
@@ -299,7 +299,7 @@ def test_peers_are_rows_of_table_1(branches, tmp_path, monkeypatch):
     assert "SVM: grid C 10; chosen per seed 10, 10" in page and "trained as 'other', with cross-entropy" in page
 
 
-def test_same_seed_same_bits(tmp_path):
+def test_same_seed_same_bits(tmp_path, untraced):
     material = easy_material(tmp_path / "corpus.h5")
     rows = material.task.test
     keras.utils.set_random_seed(5)  # what ran before does not matter

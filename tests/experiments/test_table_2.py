@@ -88,7 +88,7 @@ def test_table_2_shows_both_readings(text_only, tmp_path):
     assert "trained 7, best 4; on abacus, cpu:0" in page and read_corpus(text_only).name in page
 
 
-def test_a_run_says_which_part_it_tested(text_only, tmp_path):
+def test_a_run_says_which_part_it_tested(text_only, tmp_path, untraced):
     """One epoch on the miniature release, text alone, the paper's reading, one emotion."""
     run = tmp_path / "run"
     begin_run(run, Settings(modality="text", split="paper", emotion="sadness", epochs=1), text_only)

@@ -43,7 +43,7 @@ def test_a_folder_goes_on_after_faults_and_where_it_was(command, monkeypatch, tm
     write_talk(folder, "same")
     shutil.copy(folder / "same.wav", folder / "same.aiff")  # two recordings of a name
     shutil.copy(folder / "same.wav", folder / "lone.wav")
-    status, printed = command(folder)
+    status, printed = command(folder, "--jobs", "1")
     assert status == 1 and "3 predicted, 0 finished before, 2 failed" in printed
     assert "failed: lone: no transcript beside it" in printed and "failed: broken: " in printed
     assert {path.name for path in out.glob("*.json")} == {"same.wav.json", "same.aiff.json"}

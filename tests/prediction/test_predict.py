@@ -52,7 +52,7 @@ def expected_shares(checkpoint, signal, words=True, heard=True):
     return recogniser.predict_dialog(texts, np.array(features), [one[2] for one in TALK[:6]], *times.T)
 
 
-def test_answers_equal_the_checkpoints_and_files_agree(command, checkpoint, tmp_path):
+def test_answers_equal_the_checkpoints_and_files_agree(command, checkpoint, tmp_path, untraced):
     wav = write_talk(tmp_path)
     status, printed = command(wav)
     out = tmp_path / "emotions"
@@ -113,7 +113,7 @@ def test_answers_equal_the_checkpoints_and_files_agree(command, checkpoint, tmp_
     np.testing.assert_allclose(shares_of(heard), expected_shares(checkpoint, signal, words=False)[:5], atol=2e-6)
 
 
-def test_a_speaker_on_each_channel(command, checkpoint, tmp_path):
+def test_a_speaker_on_each_channel(command, checkpoint, tmp_path, untraced):
     """Features of Ann come from the first channel alone; without names the channels are averaged, with a note."""
     wav = write_talk(tmp_path, channels=2)
     signal, _ = soundfile.read(wav, dtype="float32")
@@ -210,7 +210,7 @@ def test_a_mistake_is_one_line_and_nothing_is_written(fault, command, tmp_path):
     assert after == before
 
 
-def test_checkpoints_of_one_modality(tmp_path, monkeypatch):
+def test_checkpoints_of_one_modality(tmp_path, monkeypatch, untraced):
     """A checkpoint for words reads no sound, one for sound no words; it cannot do with the other alone."""
     wav = write_talk(tmp_path)
     for modality, on in (("text", {"words", "nothing"}), ("audio", {"sound", "nothing"})):

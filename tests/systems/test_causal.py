@@ -9,9 +9,10 @@ import keras
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import run_script
+from conftest import run_script, said_by
 from test_attention import D, F, V, arrays, softmax, weights_by_name
 
+import evaluate as evaluate_py
 from checkpoint import load_checkpoint
 from data.contexts import similar_length_batches
 from data.corpus import dialog_slices, read_corpus
@@ -101,7 +102,7 @@ def test_the_future_changes_nothing(network):
     assert (np.abs(before[20:] - after[20:]).max(axis=1) > 1e-4).all()
 
 
-def test_parameter_count_and_training_step(network):
+def test_parameter_count_and_training_step(network, untraced):
     """By hand; one step on a padded batch moves every weight."""
     own = {width: width * 200 + 200 + 400 for width in (12, 7)}  # Dense, layer normalisation
     layer = 2 * (4 * 200 * 200 + 20 * 20 + 26 * 10 + 400)
@@ -256,7 +257,7 @@ UTTERANCE_FIELDS = dict(zip(("transcript", "audio", "speaker", "start_s", "end_s
     ],
     ids=str,
 )
-def test_stream_equals_the_whole_dialog(options):
+def test_stream_equals_the_whole_dialog(options, untraced):
     recogniser = untrained(**options)
     silent = np.nan if recogniser.bears_silence else 0.0
     features = np.nan_to_num(UTTERANCES["audio_features"], nan=silent)
@@ -354,7 +355,7 @@ def test_tables_masks_and_any_collection_are_read():
     assert np.abs(silent - whole).max() > 1e-6
 
 
-def test_trains_and_evaluates(miniature, tmp_path):
+def test_trains_and_evaluates(miniature, tmp_path, untraced):
     """The scripts; the checkpoint's answers are those in predictions.csv, the members' mean; published, the same."""
     corpus = read_corpus(miniature)
     words = sorted({word for line in corpus.transcript for word in tokenize(line)})
@@ -382,8 +383,8 @@ def test_trains_and_evaluates(miniature, tmp_path):
             np.testing.assert_allclose(row, rows[utterance], atol=1e-5)
     options_of_glove = ("--glove", tmp_path / "glove.txt")
     before = (run / "results.json").read_bytes()
-    done = run_script("evaluate.py", run, *options_of_glove)
-    assert done.returncode == 0 and (run / "results.json").read_bytes() == before, done.stderr
+    assert said_by(evaluate_py.main, run, *options_of_glove)[0] == 0
+    assert (run / "results.json").read_bytes() == before
     (further,) = run.glob("glove-*/results.json")  # words that the checkpoint alone does not know
     assert json.loads(further.read_text())["protocol"]["glove"]["sha256"] == sha256(tmp_path / "glove.txt")
     refused = run_script("train.py", "--corpus", miniature, "--run", tmp_path / "no", *options)
