@@ -25,6 +25,7 @@ _USUAL_S = 3  # of an utterance whose sound is not known
 _MILLISECONDS = 200  # times longer than its sound: no utterance is cut so badly
 # Beside the corpus file stand those of work that is not finished, which begin like this.
 _BESIDE = {".features.jsonl": re.compile(rb'\s*({"key": |$)'), ".text": re.compile(rb"[0-9a-f]{64}\n|$")}
+_IN_THE_WAY = "there already, and its name is needed; move it, or give another --out"
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,8 @@ def check_out(out, overwrite):
     """Finds out before hours of work whether the result can be written.
 
     Raises:
-        InputError: it cannot, or is there already; or a file that is none of ours has the name of unfinished work.
+        InputError: it cannot, or is there already; or a file that is none of ours has the name of unfinished work or
+            of the notes.
     """
     out = Path(out)
     if not out.parent.is_dir():
@@ -63,7 +65,15 @@ def check_out(out, overwrite):
     for suffix, begins in _BESIDE.items():
         path = Path(f"{out}{suffix}")
         if path.exists() and not begins.match(_head(path)):
-            raise InputError(f"{path}: there already, and its name is needed; move it, or give another --out")
+            raise InputError(f"{path}: {_IN_THE_WAY}")
+    notes = _notes_beside(out)
+    if notes.exists() and not out.exists():
+        raise InputError(f"{notes}: {_IN_THE_WAY}")
+
+
+def _notes_beside(out):
+    """The file of all notes on a corpus file."""
+    return Path(f"{out}.notes.txt")
 
 
 def _head(path):
@@ -120,7 +130,7 @@ def _prepare(source, out, options):
         )
     else:
         cache.unlink(missing_ok=True)
-    _print_notes(notes, Path(f"{out}.notes.txt"))
+    _print_notes(notes, _notes_beside(out))
     print(fidelity_table(found, source.published))
     print(f"{out}: {len(corpus)} utterances of {source.name}, {len(audio_names)} audio features ({options.audio})")
 

@@ -64,7 +64,7 @@ def test_mistakes_are_one_line(tmp_path):
         assert done.returncode == 2 and done.stdout == ""
         assert done.stderr.startswith("error: ") and message in done.stderr and done.stderr.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
-    for name in ("a.h5.text", "a.h5.features.jsonl"):
+    for name in ("a.h5.text", "a.h5.features.jsonl", "a.h5.notes.txt"):
         (tmp_path / name).write_text("mine\n")
         with pytest.raises(InputError, match=f"{name}: there already, and its name is needed; move it"):
             check_out(tmp_path / "a.h5", overwrite=False)
