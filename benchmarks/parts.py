@@ -23,7 +23,7 @@ from data.sample import write_release
 from data.task import Task
 from data.utterance import Sound
 from experiments.operations import forward_flops, recipe_of, seconds_of_steps
-from experiments.peers import bc_lstm, context_vectors, pad
+from experiments.peers import bc_lstm, context_vectors
 from model import audio_branch, fusion_network, predict_contexts, text_branch
 from settings import Settings
 from storage.files import InputError, read_json
@@ -128,7 +128,7 @@ def fusion_side_by_side():
         return [audio[i] for i in chosen], [text[i] for i in chosen]
 
     def padded(chosen):
-        return [pad(one, CONTEXT_LENGTH) for one in of(chosen)]
+        return [keras.utils.pad_sequences(one, CONTEXT_LENGTH, "float32", "post") for one in of(chosen)]
 
     chosen = np.random.default_rng(2).permutation(len(audio))[: RECIPE.batch_size]
     answers = ours.predict_on_batch(context_rows(*of(chosen), CONTEXT_LENGTH))

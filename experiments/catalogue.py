@@ -17,16 +17,6 @@ class System:
     quick: tuple
     keeps_epochs: bool = False
 
-    def at_rate(self, rate):
-        """The same, its fusion at another learning rate."""
-        return dataclasses.replace(
-            self,
-            name=f"{self.name}-rate-{rate}",
-            options=(*self.options, "--learning-rate", str(rate)),
-            branches=self.branches or self.name,
-            keeps_epochs=False,
-        )
-
 
 @dataclass(frozen=True)
 class Line:

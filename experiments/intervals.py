@@ -18,7 +18,7 @@ import numpy as np
 from experiments.catalogue import CONTENT
 from scoring.agreement import agreement_scores
 from scoring.draws import interval
-from scoring.metrics import GROUPS, agreement_levels, average_precision, confusion_matrix, group_recalls, scores
+from scoring.metrics import GROUPS, agreement_levels, average_precision, confusion_matrix, group_recalls, matrix_scores
 from scoring.results import test_votes
 from storage.files import InputError, named, write_csv
 
@@ -103,14 +103,11 @@ SCORES = {
 SCORES["raters"] = tuple(CONTENT["beside_raters"])
 
 
-def percentages(matrix, emotions):
-    """{score: percent} of a (C, C) confusion matrix, without 'other'; NaN without support."""
-    found = dict.fromkeys(("accuracy", "weighted F1", "UA", *GROUPS), np.nan)
-    if any(matrix[i].any() for i, name in enumerate(emotions) if name != "other"):
-        result = scores(matrix, emotions, without=("other",))
-        found |= {"accuracy": result["accuracy"], "weighted F1": result["weighted_f1"]}
-        found |= {"UA": result["unweighted_accuracy"], **group_recalls(matrix, list(emotions))}
-    return {name: np.nan if value is None else 100 * value for name, value in found.items()}
+def percentages(matrices, emotions):
+    """{score: (...) percent} of (..., C, C) confusion matrices, without 'other'; NaN without support."""
+    found = matrix_scores(matrices * np.array([[name != "other"] for name in emotions]))
+    named = {"accuracy": found["accuracy"], "weighted F1": found["weighted_f1"], "UA": found["unweighted_accuracy"]}
+    return {name: 100 * value for name, value in (named | group_recalls(matrices, emotions)).items()}
 
 
 def recognition(name, paper, task, predictions, draws, kind):
@@ -130,21 +127,17 @@ def recognition(name, paper, task, predictions, draws, kind):
     if kind == "raters":
         return beside_raters(name, task, predictions, draws)
     (counts, dialog), shares = draws, task.shares[task.test]
-    names = [one for one in SCORES[kind] if one != "MSE x 1000"]
-
-    def of(matrix):
-        found = percentages(matrix, task.emotions)
-        return [found[one] for one in names]
-
-    per_seed, drawn = [], []
+    weights, found = np.vstack([np.ones_like(counts[:1]), counts]), []  # as it is, then as drawn: (1 + B, G)
     for prediction in predictions:
         matrices = np.stack(
             [confusion_matrix(shares[dialog == g], prediction[dialog == g]) for g in range(counts.shape[1])]
         )  # (G, C, C)
-        per_seed.append(of(matrices.sum(axis=0)))
-        drawn.append([of(matrix) for matrix in np.einsum("bg,gij->bij", counts, matrices)])
-    found = Scored(name, tuple(paper), np.array(per_seed), np.mean(drawn, axis=0))
-    return found if len(names) == len(SCORES[kind]) else _with_squared_error(found, shares, predictions, draws)
+        one = percentages(np.einsum("bg,gij->bij", weights, matrices), task.emotions)
+        errors = 1000 * np.square(prediction - shares).mean(axis=1)
+        one["MSE x 1000"] = weights @ np.bincount(dialog, errors) / (weights @ np.bincount(dialog))
+        found.append(np.stack([one[score] for score in SCORES[kind]], axis=-1))
+    found = np.array(found)  # (S, 1 + B, M)
+    return Scored(name, tuple(paper), found[:, 0], found[:, 1:].mean(axis=0))
 
 
 def beside_raters(name, task, predictions, draws):
@@ -158,17 +151,6 @@ def beside_raters(name, task, predictions, draws):
     per_seed = np.stack([of(prediction) for prediction in predictions])
     drawn = [of(prediction, counts[:, dialog]) for prediction in predictions]
     return Scored(name, (), per_seed, np.mean(drawn, axis=0))
-
-
-def _with_squared_error(scored, shares, predictions, draws):
-    """The row with one more score, the mean squared error over all utterances and emotions, times 1000."""
-    counts, dialog = draws
-    sizes = np.bincount(dialog, minlength=counts.shape[1])
-    errors = [1000 * np.square(prediction - shares).mean(axis=1) for prediction in predictions]
-    sums = np.array([np.bincount(dialog, error, counts.shape[1]) for error in errors])  # (S, G)
-    per_seed = np.array([[error.mean()] for error in errors])
-    drawn = (counts @ sums.T / (counts @ sizes)[:, None]).mean(axis=1, keepdims=True)  # (B, 1)
-    return Scored(scored.name, scored.paper, np.hstack([scored.per_seed, per_seed]), np.hstack([scored.draws, drawn]))
 
 
 def disagreement(paper, task, predictions, draws):

@@ -1,6 +1,6 @@
 """Writes the page and the CSV file of each table from finished runs, the paper's numbers beside ours.
 
-Each page is written by the function of `WRITERS` that the `catalogue.Experiment` names: it takes the experiment, the
+Each page is written by the function that the `catalogue.Experiment` names: it takes the experiment, the
 `results.Results` of its systems, and the path without suffix.
 """
 
@@ -363,21 +363,3 @@ def recorded_rows(name, folder, corpus_name):
             paths = [place / f"{one}.csv" for one in ("variants", name)]
             return {(row.system, row.score): row for path in paths if path.exists() for row in read_rows(path)}, origin
     return {}, f"empty, since neither this folder nor results/ has {name}.csv of this corpus"
-
-
-WRITERS = {
-    function.__name__: function
-    for function in (
-        scores_page,
-        folds_page,
-        peers_page,
-        plain_peers_page,
-        meld_page,
-        epochs_page,
-        costs_page,
-        disagreement_page,
-        beyond_page,
-        two_rates_page,
-        trials_page,
-    )
-}

@@ -111,7 +111,7 @@ def train_bc_lstm(material, seed, units, learning_rate, epochs, patience):
 
     def batch(rows):
         contexts = dialog_contexts(material.vectors, material.task.dialogs, rows)
-        return {"vectors": pad([one[-BC_LSTM_WINDOW:] for one in contexts], BC_LSTM_WINDOW)}
+        return {"vectors": keras.utils.pad_sequences(contexts, BC_LSTM_WINDOW, "float32", "post")}  # the last ones
 
     return train_on_utterances(material, network, batch, seed, learning_rate, epochs, patience)
 
@@ -190,14 +190,6 @@ def fit_network(material, network, steps, predict, seed, learning_rate, epochs, 
     return best
 
 
-def pad(rows, length=None):
-    """Arrays (h, F) as one (B, H, F) with zeros after the shorter ones; H is `length`, or the longest one's."""
-    padded = np.zeros((len(rows), length or max(map(len, rows)), rows[0].shape[1]), "float32")
-    for one, values in zip(padded, rows, strict=True):
-        one[: len(values)] = values
-    return padded
-
-
 def lstm(units, num_emotions=len(EMOTIONS), activation=None, width=2 * VECTOR_DIM, directions=1):
     """One LSTM of `units` over the vectors of a dialog, both modalities side by side, and Dense C at each utterance.
 
@@ -254,4 +246,5 @@ def tfn(hidden, num_emotions=len(EMOTIONS), activation=None):
 
 def context_vectors(audio, text):
     """Contexts, B arrays (h, F) of each, as {"vectors": (B, H, 2 F) float32}, zeros after the shorter ones."""
-    return {"vectors": pad([np.concatenate(pair, axis=1) for pair in zip(audio, text, strict=True)])}
+    together = [np.concatenate(pair, axis=1) for pair in zip(audio, text, strict=True)]
+    return {"vectors": keras.utils.pad_sequences(together, None, "float32", "post")}

@@ -23,42 +23,24 @@ from surroundings import run_program
 
 HERE = Path(__file__).resolve().parents[1]
 RATER = ("checkpoints/iemocap-causal/results.json", "agreement.rater_accuracy_9")
-# Class: fill, stroke. Blue and orange are told apart by the colour-blind too.
-LIGHT = {
-    "page": ("#ffffff", "#d1d9e0"),
-    "ink": ("#1f2328", "none"),
-    "soft": ("#59636e", "none"),
-    "text": ("#e3f0f8", "#0072b2"),
-    "audio": ("#fbeadb", "#b45309"),
-    "joint": ("#eef1f4", "#59636e"),
-    "inner": ("#ffffff", "#8c959f"),
-    "flow": ("none", "#59636e"),
-    "head": ("#59636e", "none"),
-    "cross": ("none", "#a0307a"),
-    "cross-head": ("#a0307a", "none"),
-    "cross-box": ("#fbe9f4", "#a0307a"),
-    "grid": ("none", "#d1d9e0"),
-    "ours": ("#0072b2", "#0072b2"),
-    "paper": ("#ffffff", "#b45309"),
-    "rater": ("none", "#a0307a"),
-}
-DARK = LIGHT | {
-    "page": ("#0d1117", "#3d444d"),
-    "ink": ("#f0f6fc", "none"),
-    "soft": ("#a6b0bb", "none"),
-    "text": ("#0c2d42", "#58b0e3"),
-    "audio": ("#40260c", "#e8973f"),
-    "joint": ("#1c2128", "#8c959f"),
-    "inner": ("#0d1117", "#8c959f"),
-    "flow": ("none", "#a6b0bb"),
-    "head": ("#a6b0bb", "none"),
-    "cross": ("none", "#e58cc5"),
-    "cross-head": ("#e58cc5", "none"),
-    "cross-box": ("#3b1730", "#e58cc5"),
-    "grid": ("none", "#30363d"),
-    "ours": ("#58b0e3", "#58b0e3"),
-    "paper": ("#0d1117", "#e8973f"),
-    "rater": ("none", "#e58cc5"),
+# Class: fill and stroke, in a light page and in a dark one. Blue and orange are told apart by the colour-blind too.
+COLOURS = {
+    "page": ("#ffffff", "#d1d9e0", "#0d1117", "#3d444d"),
+    "ink": ("#1f2328", "none", "#f0f6fc", "none"),
+    "soft": ("#59636e", "none", "#a6b0bb", "none"),
+    "text": ("#e3f0f8", "#0072b2", "#0c2d42", "#58b0e3"),
+    "audio": ("#fbeadb", "#b45309", "#40260c", "#e8973f"),
+    "joint": ("#eef1f4", "#59636e", "#1c2128", "#8c959f"),
+    "inner": ("#ffffff", "#8c959f", "#0d1117", "#8c959f"),
+    "flow": ("none", "#59636e", "none", "#a6b0bb"),
+    "head": ("#59636e", "none", "#a6b0bb", "none"),
+    "cross": ("none", "#a0307a", "none", "#e58cc5"),
+    "cross-head": ("#a0307a", "none", "#e58cc5", "none"),
+    "cross-box": ("#fbe9f4", "#a0307a", "#3b1730", "#e58cc5"),
+    "grid": ("none", "#d1d9e0", "none", "#30363d"),
+    "ours": ("#0072b2", "#0072b2", "#58b0e3", "#58b0e3"),
+    "paper": ("#ffffff", "#b45309", "#0d1117", "#e8973f"),
+    "rater": ("none", "#a0307a", "none", "#e58cc5"),
 }
 _SOURCED = re.compile(r"([+-]?\d*\.?\d+)(\s*<!-- ([^>]+? / [^>]+?|[^>]+?\.md) -->)")
 
@@ -141,14 +123,15 @@ def row_of(table, system, score):
 
 
 class Picture:
-    """An SVG drawing; coordinates are pixels from the top left. Styles are keys of LIGHT."""
+    """An SVG drawing; coordinates are pixels from the top left. Styles are keys of COLOURS."""
 
     def __init__(self, width, height, title, description):
         self.about = {"width": width, "height": height, "title": title, "description": description}
         self.shapes = []
 
     def svg(self):
-        return rendered("picture", "svg", shapes=self.shapes, light=LIGHT, dark=DARK, **self.about)
+        light, dark = ({name: each[i : i + 2] for name, each in COLOURS.items()} for i in (0, 2))
+        return rendered("picture", "svg", shapes=self.shapes, light=light, dark=dark, **self.about)
 
     def box(self, x, y, width, height, *lines, style="inner", size=13):
         """A rectangle with lines of text in its middle."""
@@ -172,11 +155,9 @@ class Picture:
     def arrow(self, *points, style="flow", head="head"):
         """A line with a head at its end; its last part is level or upright."""
         (x0, y0), (x, y) = points[-2:]
-        self.line(*points[:-1], (x - 5 * ((x > x0) - (x < x0)), y - 5 * ((y > y0) - (y < y0))), style=style)
-        along, across = ((x > x0) - (x < x0), (y > y0) - (y < y0)), ((y > y0) - (y < y0), (x > x0) - (x < x0))
-        corners = [(x, y)]
-        for side in (4.5, -4.5):
-            corners.append((x - 9 * along[0] + side * across[0], y - 9 * along[1] + side * across[1]))
+        dx, dy = (x > x0) - (x < x0), (y > y0) - (y < y0)
+        self.line(*points[:-1], (x - 5 * dx, y - 5 * dy), style=style)
+        corners = [(x, y), *((x - 9 * dx + side * dy, y - 9 * dy + side * dx) for side in (4.5, -4.5))]
         path = " ".join(f"{a:g},{b:g}" for a, b in corners)
         self.shapes.append(f'<polygon class="{head}" points="{path}"/>')
 

@@ -46,7 +46,15 @@ def chosen_rates(place, lines, rates, seeds, finish):
 
 def at_rate(place, system, rate):
     """The system with its fusion at this rate: itself where that is the rate it has anyway."""
-    return system if place.settings(system).learning_rate == rate else system.at_rate(rate)
+    if place.settings(system).learning_rate == rate:
+        return system
+    return dataclasses.replace(
+        system,
+        name=f"{system.name}-rate-{rate}",
+        options=(*system.options, "--learning-rate", str(rate)),
+        branches=system.branches or system.name,
+        keeps_epochs=False,
+    )
 
 
 def lines_at(place, lines, chosen):

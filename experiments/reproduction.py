@@ -9,9 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from data.task import Task
-from experiments import baselines
+from experiments import baselines, pages
 from experiments.catalogue import CONTENT, EXPERIMENTS, GRIDS, PLAIN_GRIDS, SYSTEMS, Experiment
-from experiments.pages import WRITERS
 from experiments.programs import Program, do_all, going_on
 from experiments.rates import chosen_rates, lines_at
 from experiments.results import Results
@@ -206,7 +205,7 @@ class Reproduction:
             if missing:
                 print(f"{name} is not written: nothing finished of {', '.join(missing)}")
                 continue
-            WRITERS[one.page](one, own, self.place.out / name)
+            getattr(pages, one.page)(one, own, self.place.out / name)
             written.append(name)
         return written
 

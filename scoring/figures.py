@@ -144,18 +144,15 @@ def attention_figure(scores, labels, num_padding, title, path):
     views = [*map(str, range(1, num_views + 1)), "mean"]
     for row, (names, rows) in enumerate(blocks):
         for axis, modality in zip(axes[row], ("text", "audio"), strict=True):
-            summed = names is not shown
-            values = table[modality][rows].sum(axis=0, keepdims=True) if summed else table[modality][rows]
-            image = axis.imshow(
-                np.zeros_like(values) if summed else values, cmap="Greys" if summed else "viridis", vmin=0, vmax=top,
-                aspect="auto",
-            )  # fmt: skip
-            if summed:
-                for column, value in enumerate(values[0]):
-                    axis.text(column, 0, f"{value:.2f}", ha="center", va="center", fontsize=8)
+            values, line = table[modality][rows], "white"
+            if names is shown:
+                colours = axis.imshow(values, cmap="viridis", vmin=0, vmax=top, aspect="auto")
             else:
-                colours = image
-            axis.axvline(num_views - 0.5, color="black" if summed else "white", linewidth=2)
+                values, line = values.sum(axis=0), "black"
+                axis.imshow(np.zeros((1, len(values))), cmap="Greys", aspect="auto")
+                for column, value in enumerate(values):
+                    axis.text(column, 0, f"{value:.2f}", ha="center", va="center", fontsize=8)
+            axis.axvline(num_views - 0.5, color=line, linewidth=2)
             axis.set_yticks(range(len(names)), names if modality == "text" else [], fontsize=8)
             axis.tick_params(axis="y", length=0)
             if row == len(blocks) - 1:

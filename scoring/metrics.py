@@ -93,13 +93,13 @@ def matrix_scores(matrices):
         }
 
 
-def group_recalls(matrix, emotions):
-    """Recall of the groups of Table 3; None for a group without support."""
+def group_recalls(matrices, emotions):
+    """Recalls of the groups of Table 3 in (..., C, C) confusion matrices; NaN for a group without support."""
     recalls = {}
     for group, names in GROUPS.items():
-        rows = [emotions.index(name) for name in names if name in emotions]
-        support = int(matrix[rows].sum())
-        recalls[group] = int(matrix[rows, rows].sum()) / support if support else None
+        rows = [column for column, name in enumerate(emotions) if name in names]
+        with np.errstate(invalid="ignore"):
+            recalls[group] = matrices[..., rows, rows].sum(axis=-1) / matrices[..., rows, :].sum(axis=(-2, -1))
     return recalls
 
 

@@ -11,9 +11,7 @@ from scoring.metrics import (
     dialog_kinds,
     disagreement,
     group_recalls,
-    jensen_shannon_distance,
     majority_accuracy,
-    mean_squared_error,
     part_scores,
     published_printout,
     scores,
@@ -47,17 +45,14 @@ def score(task, predictions):
         )
     }
     return {
-        "num_utterances": len(shares),
+        **part_scores(shares, predictions, emotions),
         "accuracy_10": all_classes["accuracy"],
-        "accuracy_9": without_other["accuracy"],
-        "weighted_f1_9": without_other["weighted_f1"],
-        "macro_f1_9": without_other["macro_f1"],
-        "unweighted_accuracy_9": without_other["unweighted_accuracy"],
         "majority_accuracy": majority_accuracy(shares, train),
         "majority_accuracy_9": majority_accuracy(shares, train, without=other),
-        "mean_squared_error": mean_squared_error(shares, predictions),
-        "jensen_shannon_distance": float(jensen_shannon_distance(shares, predictions).mean()),
-        "group_recalls": group_recalls(matrix, list(emotions)),
+        "group_recalls": {
+            group: None if np.isnan(recall) else float(recall)
+            for group, recall in group_recalls(matrix, emotions).items()
+        },
         "ties_left_out": {"labels_or_predictions": int(len(shares) - matrix.sum())},
         "confusion_matrix": matrix.tolist(),
         "classes_10": all_classes,

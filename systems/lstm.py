@@ -6,7 +6,6 @@ long dialog are the same.
 
 import keras
 
-from storage.files import InputError
 from systems.causal import DialogRecogniser, Members
 from systems.causal.network import HIDDEN_DROPOUT, INPUT_DROPOUT, WIDTH, dialog_inputs
 
@@ -27,17 +26,10 @@ def lstm_network(num_audio, num_text, num_emotions):
     return keras.Model({**inputs, "speaker": speaker}, outputs, name="lstm_network")
 
 
-class LstmRecogniser(DialogRecogniser):
-    """The members of an LSTM run."""
-
-    def last_attention(self, context):
-        raise InputError("--variant lstm has no attention to draw")
-
-
 class Lstm(Members):
     """The system of this file."""
 
-    recogniser_class = LstmRecogniser
+    recogniser_class = DialogRecogniser
 
     def network(self, settings, widths, num_emotions):
         return lstm_network(*widths, num_emotions)

@@ -63,25 +63,16 @@ class DyadicFusion(System):
     def work(self, task, glove):
         return _Work(self, task, glove)
 
-    def networks(self, settings, num_words, num_features, num_emotions, context_length):
-        """{stage: builder} of untrained networks; the text builder takes the word matrix."""
+    def network(self, settings, name, words, num_features, num_emotions, context_length):
+        """The untrained network of a stage; `words` is the word matrix of the text branch."""
         activation = "softmax" if settings.loss == "cross_entropy" else None
-        builders = {
-            "text": lambda words=None: model.text_branch(
-                np.zeros((num_words, WORD_DIM), "float32") if words is None else words, num_emotions, activation
-            ),
-            "audio": lambda: model.audio_branch(num_features, num_emotions, activation),
-            "fusion": lambda: model.fusion_network(
-                self.fusion,
-                settings.update,
-                settings.factor,
-                context_length,
-                num_emotions,
-                activation,
-                settings.padding == "counted",
-            ),
-        }
-        return {stage.name: builders[stage.name] for stage in self.stages(settings)}
+        if name == "text":
+            return model.text_branch(words, num_emotions, activation)
+        if name == "audio":
+            return model.audio_branch(num_features, num_emotions, activation)
+        padding = settings.padding == "counted"
+        how = (settings.update, settings.factor, context_length, num_emotions, activation, padding)
+        return model.fusion_network(self.fusion, *how)
 
     def recogniser(self, file, run, stages, sources):
         vocabulary = scaler = None
@@ -94,9 +85,9 @@ class DyadicFusion(System):
         if "audio" in stages:
             scaler = Scaler.from_json(file("scaler.json"))
             check_size(file("audio.weights.h5"), len(scaler.names), "features of scaler.json", WORD_DIM)
-        sizes = (len(vocabulary or ()) + 1, len(scaler.names) if scaler else 0, len(run.emotions), run.context_length)
-        builders = self.networks(run.settings, *sizes)
-        networks = {name: builders[name]() for name in stages}
+        words = np.zeros((len(vocabulary or ()) + 1, WORD_DIM), "float32")
+        sizes = (len(scaler.names) if scaler else 0, len(run.emotions), run.context_length)
+        networks = {name: self.network(run.settings, name, words, *sizes) for name in stages}
         for name, network in networks.items():
             load_weights(network, file(f"{name}.weights.h5"))
         return BranchRecogniser(run, networks, vocabulary, scaler)
@@ -106,10 +97,10 @@ class _Work:
     """See `systems.base.Work`: vocabulary and scaler are fitted on the training utterances alone."""
 
     def __init__(self, system, task, glove):
-        self.task, self.vectors = task, {}
+        self.system, self.task, self.vectors = system, task, {}
         corpus, training, settings = task.corpus, task.split["train"], task.settings
         branches = [stage.name for stage in system.stages(settings)]
-        self.vocabulary = self.scaler = None
+        self.vocabulary = self.words = self.scaler = None
         if "text" in branches:
             self.vocabulary = build_vocabulary(corpus.transcript[training])
             known = read_glove(glove, self.vocabulary) if glove else {}
@@ -124,8 +115,6 @@ class _Work:
                 )
             self.scaler = Scaler.fit(corpus.audio[training], corpus.audio_names)
             self.features = self.scaler.transform(corpus.audio)
-        sizes = (len(self.vocabulary or ()) + 1, len(corpus.audio_names), len(task.emotions), task.context_length)
-        self.builders = system.networks(settings, *sizes)
 
     def _say_coverage(self, num_known):
         dev = self.task.split["dev"]
@@ -141,7 +130,9 @@ class _Work:
         return {name: content for name, content in files.items() if content is not None}
 
     def network(self, stage):
-        return self.builders["text"](self.words) if stage.name == "text" else self.builders[stage.name]()
+        task = self.task
+        sizes = (len(task.corpus.audio_names), len(task.emotions), task.context_length)
+        return self.system.network(task.settings, stage.name, self.words, *sizes)
 
     def data(self, stage, network):
         task = self.task
@@ -179,7 +170,7 @@ class _Work:
         return inputs, lambda: model.predict_contexts(network, *dev)
 
     def done(self, stage, network):
-        if "fusion" not in self.builders or stage.name == "fusion":
+        if self.task.settings.modality != "text+audio" or stage.name == "fusion":
             return
         vector = model.vector_model(network)
         if stage.name == "text":

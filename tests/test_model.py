@@ -15,7 +15,6 @@ import evaluate
 from benchmarks.padded import padded_fusion, padded_text
 from data.contexts import context_rows, shuffled_batches, token_rows
 from data.corpus import dialog_slices, read_corpus, write_corpus
-from experiments.peers import pad
 from model import (
     audio_branch,
     fusion_network,
@@ -39,6 +38,10 @@ def random_contexts(lengths, seed=3):
     return [[rng.normal(size=(h, 200)).astype("float32") for h in lengths] for _ in range(2)]
 
 
+def zero_padded(contexts):
+    return keras.utils.pad_sequences(contexts, LENGTH, "float32", "post")
+
+
 def with_random_statistics(network, seed=5):
     """Random weights everywhere, so that no batch norm is the identity."""
     rng = np.random.default_rng(seed)
@@ -57,7 +60,7 @@ def test_padding_once_equals_padded_network(variant, untraced):
     ours = with_random_statistics(fusion_network(variant, context_length=LENGTH))
     plain = padded_fusion(variant, LENGTH)
     plain.set_weights(ours.get_weights())
-    padded = [pad([rows[::-1] for rows in contexts], LENGTH) for contexts in (audio, text)]
+    padded = [zero_padded([rows[::-1] for rows in contexts]) for contexts in (audio, text)]
     np.testing.assert_allclose(predict_contexts(ours, audio, text), plain.predict_on_batch(padded), atol=1e-5)
 
     targets = np.random.default_rng(1).dirichlet(np.ones(10), len(lengths)).astype("float32")
@@ -74,7 +77,7 @@ def test_batch_norm_counts_the_padding_or_leaves_it_out(count_padding, untraced)
     lengths = [1, 4, LENGTH - 1, 2]  # that of LENGTH - 1 has one row of padding
     audio, text = random_contexts(lengths)
     settings = Settings(padding="counted" if count_padding else "uncounted")
-    network = with_random_statistics(system_of("released").networks(settings, 9, 46, 10, LENGTH)["fusion"]())
+    network = with_random_statistics(system_of("released").network(settings, "fusion", None, 46, 10, LENGTH))
     rows = context_rows(audio, text, LENGTH)
     attended = keras.Model(network.input, network.get_layer("attention_1").output)(rows)
     counts = rows["multiplicity"] * (rows["audio"].any(axis=-1) | count_padding)
@@ -356,7 +359,7 @@ def test_released_file_is_copied_by_name_and_order(tmp_path, whole_model, untrac
     plain = padded_fusion("released", LENGTH)
     plain.set_weights([values for _, values in written])
     audio, text = random_contexts([3, LENGTH])
-    expected = plain.predict_on_batch([pad(audio, LENGTH), pad(text, LENGTH)])
+    expected = plain.predict_on_batch([zero_padded(audio), zero_padded(text)])
     np.testing.assert_allclose(predict_contexts(network, audio, text), expected, atol=2e-5)
 
 

@@ -30,11 +30,11 @@ def make_deterministic():
 
 def describe_device():
     """Backend, devices and processor of this process, for run.json and results.json."""
-    return {
-        "backend": keras.backend.backend(),
-        "devices": _devices(keras.backend.backend()),
-        "machine": machine(),
-    }
+    if keras.backend.backend() == "torch":  # of which `keras.distribution` knows nothing
+        devices = [f"cuda:{i}" for i in range(torch.cuda.device_count())] or ["cpu:0"]
+    else:
+        devices = keras.distribution.list_devices()
+    return {"backend": keras.backend.backend(), "devices": tuple(devices), "machine": machine()}
 
 
 def machine():
@@ -45,13 +45,6 @@ def machine():
             if line.startswith("model name"):
                 name = line.partition(":")[2].strip()
     return f"{name}, {os.cpu_count()} cores"
-
-
-def _devices(name):
-    """Names as of `keras.distribution`, which knows nothing of torch."""
-    if name == "torch":
-        return [f"cuda:{i}" for i in range(torch.cuda.device_count())] or ["cpu:0"]
-    return keras.distribution.list_devices()
 
 
 def software():

@@ -170,8 +170,7 @@ def _prepared(system, settings, corpus_path, glove):
 
 
 def _surroundings():
-    found = backend.describe_device()
-    return {**found, "devices": tuple(found["devices"]), "software": backend.software()}
+    return {**backend.describe_device(), "software": backend.software()}
 
 
 def check_surroundings(run, folder):

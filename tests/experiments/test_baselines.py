@@ -16,7 +16,7 @@ from data.task import Task
 from experiments.baselines import parse_arguments
 from experiments.catalogue import EXPERIMENTS, GRIDS, PEERS, PLAIN_GRIDS
 from experiments.pages import PUBLISHED, peers_page
-from experiments.peers import BC_LSTM_WINDOW, TRAINERS, labelled, lstm, pad, tfn, untied
+from experiments.peers import BC_LSTM_WINDOW, TRAINERS, labelled, lstm, tfn, untied
 from experiments.results import Results
 from experiments.tuning import Material, baselines, finished, material_of, plain_material
 from settings import Settings
@@ -74,7 +74,9 @@ def test_an_lstm_of_both_directions_sees_what_comes_after(directions):
     network = lstm(6, 4, "softmax", 9, directions)
     vectors = np.random.default_rng(0).normal(size=(7, 9)).astype("float32")
     alone = network.predict_on_batch(vectors[None])[0]
-    np.testing.assert_allclose(network.predict_on_batch(pad([vectors], length=16))[0][:7], alone, atol=1e-6)
+    np.testing.assert_allclose(
+        network.predict_on_batch(keras.utils.pad_sequences([vectors], 16, "float32", "post"))[0][:7], alone, atol=1e-6
+    )
     vectors[5] += 1
     changed = np.abs(network.predict_on_batch(vectors[None])[0] - alone).max(axis=1) > 1e-6
     assert changed.tolist() == [directions == 2] * 5 + [True, True]
@@ -165,7 +167,7 @@ def test_peers_on_plain_inputs_are_a_table(branches, tmp_path, monkeypatch):
 def test_ef_lstm_reads_prefixes():
     network = lstm(7, 4)
     vectors = np.random.default_rng(0).normal(size=(9, 400)).astype("float32")
-    whole = network.predict_on_batch(pad([vectors], length=16))[0]
+    whole = network.predict_on_batch(keras.utils.pad_sequences([vectors], 16, "float32", "post"))[0]
     for length in (1, 4, 9):
         np.testing.assert_allclose(
             network.predict_on_batch(vectors[None, :length])[0, -1], whole[length - 1], atol=1e-6
