@@ -24,7 +24,6 @@ DOCUMENTS = (".txt", ".doc", ".docx", ".odt", ".pdf", ".rtf")  # meant as transc
 def main():
     parser = command_line()
     arguments = parser.parse_args()
-    arguments.recording = arguments.recording and Path(arguments.recording)
     if arguments.demo == bool(arguments.recording):
         parser.error("give a recording, a folder of them, a transcript with --audio none, or --demo")
     if arguments.jobs is not None and arguments.jobs < 1:
@@ -106,7 +105,7 @@ def said(answer):
 def command_line():
     """The parser."""
     parser = argparse.ArgumentParser(description="The emotions in a recording of your own.")
-    parser.add_argument("recording", nargs="?", help="sound or video file, a folder, or a transcript")
+    parser.add_argument("recording", type=Path, nargs="?", help="sound or video file, a folder, or a transcript")
     parser.add_argument("--transcript", type=Path, help="default: the file of the same name beside the recording")
     parser.add_argument(
         "--checkpoint",

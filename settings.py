@@ -5,7 +5,6 @@ systems/ may have other defaults than the paper's (`System.defaults`) and refuse
 """
 
 import argparse
-import types
 import typing
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -107,7 +106,7 @@ def add_options(parser, choices):
         parser.add_argument(option(name), help=f"{field.description} (default: {default})", **argument)
 
 
-def chosen_settings(parser, given, defaults=types.MappingProxyType({})):
+def chosen_settings(parser, given, defaults):
     """`Settings` of the command line; ends the program with the parser's message where they are no good.
 
     Args:

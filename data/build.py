@@ -145,7 +145,6 @@ def prepare_sample(out, options=Options(), release_out=None):
     Raises:
         InputError: `out` or the release in `release_out` is there already or cannot be written.
     """
-    check_out(out, options.overwrite)
     with tempfile.TemporaryDirectory(prefix="miniature_") as temporary:
         release = write_release(release_out or temporary)
         prepare(read_release(release, options.audio != "none", NAME, published=None), out, options)
@@ -237,13 +236,12 @@ def _settle_audio(source, utterances, results, options, notes):
             f"{source.path}: no usable audio in all of Session{lost[0]}; unpack it anew, or give --audio none; "
             f"{name}: {silent[name]}"
         )
-    if (options.without_audio or source.without_audio) == "skip":
-        if silent:
-            sentence = "left out, without usable audio; the scores cover one utterance fewer"
-            notes[sentence] = [f"{name} ({why})" for name, why in silent.items()]
-        return sounding, list(vectors.values())
     if not silent:
         return utterances, list(vectors.values())
+    named_silent = [f"{name} ({why})" for name, why in silent.items()]
+    if (options.without_audio or source.without_audio) == "skip":
+        notes["left out, without usable audio; the scores cover one utterance fewer"] = named_silent
+        return sounding, list(vectors.values())
     if sounding[0].split is None:
         raise InputError(
             f"{source.path}: {len(silent)} utterances have no usable audio, the first is {next(iter(silent))}; to keep "
@@ -253,9 +251,7 @@ def _settle_audio(source, utterances, results, options, notes):
     if not training:
         raise InputError(f"{source.path}: no training utterance with usable audio")
     mean = np.mean(training, axis=0, dtype="float64").astype("float32")
-    notes["no usable audio; kept with the training mean of each feature"] = [
-        f"{name} ({why})" for name, why in silent.items()
-    ]
+    notes["no usable audio; kept with the training mean of each feature"] = named_silent
     return utterances, [vectors.get(one.utterance_id, mean) for one in utterances]
 
 

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from data.audio import SAMPLE_RATE_HZ
 from data.pretrained import LONGEST_TEXT, fingerprint, folders, loaded, name_of, one_line, tokenizer_of
-from data.rows import Rows, joined
+from data.rows import Rows
 from data.workers import progress_bar
 from settings import option, said_of
 from storage.files import InputError, named
@@ -142,7 +142,8 @@ class TextEncoder(_Encoder):
                 owner = json.dumps([self.identity.model_dump(mode="json"), tokenizer_of(self.folder), different])
                 file, num_kept = _kept_batches(cache, owner, batches, width)
                 stack.enter_context(file)
-                rows = Rows(lambda chosen: _read_kept(cache, chosen, width), places, width)
+                shape = len(different), width
+                rows = Rows(lambda at: np.memmap(cache, "float32", "r", _HEAD_BYTES, shape)[at], places, width)
             else:
                 rows = np.empty((len(different), width), "float32")
             done = batches[num_kept - 1].stop if num_kept else 0
@@ -290,14 +291,3 @@ def _kept_batches(path, owner, batches, width):
         kept = [batch.stop for batch in batches if batch.stop <= whole]
         file.truncate(_HEAD_BYTES + 4 * width * max(kept, default=0))
     return file, len(kept)
-
-
-def _read_kept(path, places, width):
-    """(n, T) float32 of the file of finished rows."""
-    with open(path, "rb") as file:
-
-        def read(rows):
-            file.seek(_HEAD_BYTES + 4 * width * rows.start)
-            return np.fromfile(file, "float32", width * (rows.stop - rows.start)).reshape(-1, width)
-
-        return joined(read, places, width)

@@ -94,12 +94,8 @@ def opened(path, channels_apart=False, by_clock=False):
                 readable, num_bytes, notes = _whole_wav(path, head[:4], Path(folder))
             elif path.suffix.lower() == ".wav" and head[:4] not in (b"RF64", b"riff"):
                 notes = ["no wav file in spite of its name, read as what it is"]
-            try:
+            with contextlib.suppress(soundfile.SoundFileError):  # ffmpeg may read it
                 file = stack.enter_context(soundfile.SoundFile(os.fsencode(readable)))
-            except soundfile.SoundFileError as error:
-                said = str(error).rpartition(": ")[2]
-                if not shutil.which("ffmpeg"):
-                    raise InputError(f"{path}: not a readable sound file ({said})") from error
             if file and num_bytes is not None and file.subtype in _UNCOMPRESSED:
                 num_declared = num_bytes // (_UNCOMPRESSED[file.subtype] * file.channels)
                 if file.frames != num_declared:
@@ -281,11 +277,8 @@ def _whole_wav(path, name, folder):
                 struct.pack_into(f"{endian}I", header, start - 4, min(held, 0xFFFFFFFF))
                 whole.write(header)
                 shutil.copyfileobj(file, whole)
-            return (
-                copy,
-                held,
-                ["its header does not say how long it is (written to a pipe?), all that is there is read"],
-            )
+            said = "its header does not say how long it is (written to a pipe?), all that is there is read"
+            return copy, held, [said]
     raise InputError(f"{path}: truncated, it ends before its audio")
 
 
@@ -304,7 +297,7 @@ def _decode(path, wav, channels_apart, by_clock):
     path = path.absolute()
     if not shutil.which("ffmpeg"):
         raise InputError(f"{path}: no sound file that is known; ffmpeg, which knows more, is not installed")
-    command = [ffmpeg(), "-nostdin", "-v", "error", "-protocol_whitelist", "file", "-i", f"file:{path}"]
+    command = ["ffmpeg", "-nostdin", "-v", "error", "-protocol_whitelist", "file", "-i", f"file:{path}"]
     command += ["-map", "0:a:0", *(() if channels_apart else ("-ac", "1")), "-ar", str(SAMPLE_RATE_HZ)]
     missing_s = _missing_s(path) if by_clock else 0
     fills = _SHORTEST_GAP_S < missing_s <= _LONGEST_GAPS_S

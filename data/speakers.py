@@ -15,9 +15,7 @@ _NAMED = re.compile(
     rf"(?:(?!{_OFF_SCREEN}) ?\([^()/\n]{{1,30}}\))?)(?: ?\([^()\n]{{1,30}}\)){{0,2}}\s*(?::\s+|：\s*)(?=\S)"
 )
 # "agent: ...", "+49 151 1234: ..."
-_LABELLED = re.compile(
-    r"\s*(?P<name>[^\W\d_][\w'’-]{0,30}|\+?\d[\d *()-]{5,20})\s*(?::\s+|：\s*)(?=\S)"
-)  # "agent: ..."
+_LABELLED = re.compile(r"\s*(?P<name>[^\W\d_][\w'’-]{0,30}|\+?\d[\d *()-]{5,20})\s*(?::\s+|：\s*)(?=\S)")
 _ANY = re.compile(r"\s*(?P<name>[^\W_][^:：.?!\n]{0,40})(?::\s+|：\s*)(?=\S)")  # "jane doe: ..."
 _OFTEN = 3  # times that a name of any form, or within utterances alone, comes back
 

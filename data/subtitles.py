@@ -36,9 +36,7 @@ def read_subtitles(path, notes):
     lost = sum("-->" in line for line in text.splitlines()) - len(captions)
     if lost > 0:
         notes[f"cues that are empty, or have times that cannot be read, are left out: {lost}"] = []
-    cues = []  # (start s, end s, voices)
-    for start_s, end_s, lines in _said_once(captions, notes):
-        cues.append((start_s, end_s, _voices(lines)))
+    cues = [(start_s, end_s, _voices(lines)) for start_s, end_s, lines in _said_once(captions, notes)]
     unnamed = [lines for *_, voices in cues for name, lines in voices if not name]
     known = {name for *_, voices in cues for name, _ in voices if name}
     bare = [[line[turn.end() :] if (turn := _TURN.match(line)) else line for line in lines] for lines in unnamed]

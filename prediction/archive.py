@@ -25,7 +25,7 @@ from data.transcripts import SUFFIXES as TRANSCRIPTS
 from data.workers import cluster, interrupts_ignored, progress_bar
 from prediction import conversation, page, sound
 from prediction.about import checkpoint_said, limits_of
-from prediction.output import BEFORE_SHARES_OF_ALL, is_answer
+from prediction.output import BEFORE_SHARES_OF_ALL, is_answer, mean_by_time
 from storage.files import InputError, atomic_path, made_folder
 from storage.runs import read_run
 
@@ -77,7 +77,7 @@ def find_transcript(recording, transcripts=None):
     return [path for path in paths if not is_answer(path)]
 
 
-def job_of(recording, transcript=None, name=None):
+def job_of(recording, transcript=None):
     """The `conversation.Job` of a recording.
 
     Raises:
@@ -93,7 +93,7 @@ def job_of(recording, transcript=None, name=None):
             f"make one with a recogniser ('whisperx {recording.name}' or 'whisper {recording.name} "
             "--word_timestamps True --output_format json') or by hand in ELAN or Praat, or name it with --transcript"
         )
-    return conversation.Job(name or recording.stem, found[0], recording, tuple(found[1:]))
+    return conversation.Job(recording.stem, found[0], recording, tuple(found[1:]))
 
 
 def jobs_in(folder, out, audio=True):
@@ -147,12 +147,12 @@ def predict_folder(folder, options, out, scheduler=None):
         ({"done", "skipped"}: counts, {name: why} of those that failed).
 
     Raises:
-        InputError: nothing to predict is there, the checkpoint cannot be loaded, or `out` has a summary.csv or an
+        InputError: nothing to predict is there, or `out` has a summary.csv or an
             index.html that is not of predict.py.
     """
-    if next(iter(jobs_in(folder, out, options.audio)), None) is None:
+    total = sum(1 for _ in jobs_in(folder, out, options.audio))
+    if not total:
         raise InputError(f"{folder}: no {'recording' if options.audio else 'transcript'} in it")
-    checkpoint_said(options.checkpoint)
     for path in (Path(out) / name for name in (_SUMMARY, _INDEX)):
         if path.exists() and not is_answer(path):
             raise InputError(f"{path}: the folder's own {path.name} would take its place; choose another --out")
@@ -160,7 +160,6 @@ def predict_folder(folder, options, out, scheduler=None):
     counts, failures = {"done": 0, "skipped": 0}, {}
     width = options.jobs or os.cpu_count()
     quiet = replace(options, jobs=1, progress=False)
-    total = sum(1 for _ in jobs_in(folder, out, options.audio))
     bar = progress_bar("conversations", total, "conversations", options.progress)
 
     def pending():
@@ -318,14 +317,12 @@ def _summarise(folder, options, out, failures):
 
 def _summary(answer):
     """What the summary says of one conversation, from its NAME.json."""
-    answered = [one for one in answer["utterances"] if one["shares"] is not None]
-    weights = [max(one["end_s"] - one["start_s"], 0.1) for one in answered]
-    shares = np.average([one["shares"] for one in answered], axis=0, weights=weights).tolist() if answered else None
+    shares = [one["shares"] for one in answer["utterances"]]
     return {
         "duration_s": answer["duration_s"],
         "speakers": len(answer["speakers"]),
-        "utterances": len(answer["utterances"]),
-        "unanswered": sum(one["shares"] is None for one in answer["utterances"]),
+        "utterances": len(shares),
+        "unanswered": shares.count(None),
         "emotions": answer["emotions"],
-        "shares": shares,
+        "shares": mean_by_time(shares, [one["end_s"] - one["start_s"] for one in answer["utterances"]]),
     }

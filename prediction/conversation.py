@@ -18,7 +18,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-import opensmile  # noqa: F401 (before the framework: data.audio._opensmile says why)
 
 from checkpoint import load_checkpoint
 from data.encoders import AudioEncoder
@@ -123,14 +122,12 @@ def read_answer(path):
 
 
 def finished(job, options, out):
-    """What NAME.json of an earlier run holds where that run was of the same inputs, else None."""
+    """Whether NAME.json is of an earlier run on the same inputs, by the same checkpoint."""
     known = read_answer(path_of(job, out, ".json"))
-    try:
+    with contextlib.suppress(InputError, OSError, KeyError):
         if known and known["inputs"] == job.inputs(options):
-            return known if known["checkpoint"] == checkpoint_said(options.checkpoint) else None
-    except (InputError, OSError, KeyError):
-        pass
-    return None
+            return known["checkpoint"] == checkpoint_said(options.checkpoint)
+    return False
 
 
 def check_out(job, out):
@@ -148,9 +145,6 @@ def check_out(job, out):
         with named(path, "cannot be written"), contextlib.suppress(FileNotFoundError, NotADirectoryError):
             if stat.S_ISDIR(os.lstat(path).st_mode):  # which refuses a name that is too long
                 raise InputError(f"{path}: is a folder, in the place of an answer; choose another --out")
-        for source in filter(None, (job.transcript, job.recording, *job.others)):
-            if path.resolve() == source.resolve():
-                raise InputError(f"{path}: the answer would take the place of {source}; choose another --out")
         if path.exists() and not output.is_answer(path):
             raise InputError(f"{path}: is not predict.py's, and the answer would take its place; choose another --out")
     there = next(one for one in path.parents if one.exists())
@@ -207,9 +201,13 @@ def predict(job, options, recording):
         utterances[-1] = dataclasses.replace(last, end_s=max(last.end_s, recording.seconds))
     features = np.full((len(utterances), len(recogniser.audio_names)), np.nan) if reads_sound else None
     if recording and options.speaker_channels:
-        _check_channels(job, recording, options.speaker_channels)
+        named = options.speaker_channels
+        if recording.num_channels != len(named):
+            raise InputError(
+                f"{job.recording}: {recording.num_channels} channels, --speaker-channels names {len(named)}"
+            )
         if notes.pop(NO_SPEAKERS, None) is not None:
-            utterances = _by_loudness(utterances, recording, options.speaker_channels, notes)
+            utterances = _by_loudness(utterances, recording, named, notes)
     if recording:
         _note_times(utterances, recording.seconds, notes, bool(options.speaker_channels))
     if recording and reads_sound:
@@ -303,11 +301,6 @@ def _features(job, utterances, recording, options, recogniser, notes):
             mute = any(one and no_sound for one, no_sound in zip(which, silent, strict=True))
             _add(notes, f"no usable sound ({note})" if mute else f"sound: {note}", utterances, which)
     return features
-
-
-def _check_channels(job, recording, named):
-    if recording.num_channels != len(named):
-        raise InputError(f"{job.recording}: {recording.num_channels} channels, --speaker-channels names {len(named)}")
 
 
 def _by_loudness(utterances, recording, named, notes):

@@ -17,12 +17,11 @@ from storage.files import InputError, made_folder, write_text
 _PITCH_HZ = {"Ann": 205, "Bob": 120}
 
 
-def write(folder, seed=0):
-    """Writes made-up.wav and made-up.vtt; the same seed gives the same bytes.
+def write(folder):
+    """Writes made-up.wav and made-up.vtt, the same bytes each time.
 
     Args:
         folder: where to; made if missing.
-        seed: of the voices.
 
     Returns:
         The path of the wav file.
@@ -30,7 +29,7 @@ def write(folder, seed=0):
     Raises:
         InputError: the folder cannot be written.
     """
-    folder, rng = made_folder(folder), np.random.default_rng(seed)
+    folder, rng = made_folder(folder), np.random.default_rng(0)
     cues, parts, time_s = ["WEBVTT"], [], 0.5
     for speaker, arousal, pause_s, words in CONTENT["demo"]["turns"]:
         duration_s = round(0.5 + 0.3 * len(words.split()) * {"high": 0.85, "middle": 1.0, "low": 1.25}[arousal], 2)

@@ -11,6 +11,7 @@ from prediction.page import write_page
 from storage.files import InputError
 
 _NO_NAMES = str.maketrans({"/": "%2F", "\0": "%00", "%": "%25"})  # what no name of a file can hold
+_COLUMNS = ("utterance_id", "dialog_id", "speaker", "start_s", "end_s", "transcript")
 
 
 def write_dialog(folder, recogniser, task, dialog, out):
@@ -38,12 +39,9 @@ def write_dialog(folder, recogniser, task, dialog, out):
     known = recogniser.known_words(corpus.transcript[rows]) if recogniser.reads_words else np.zeros(len(rows))
     rests, answers = output.rests_on(recogniser, features, known > 0), []
     for row, answer, on in zip(rows, output.as_shares(shares), rests, strict=True):
-        words = {
-            name: str(getattr(corpus, name)[row]) for name in ("utterance_id", "dialog_id", "speaker", "transcript")
-        }
-        times = {name: float(getattr(corpus, name)[row]) for name in ("start_s", "end_s")}
+        one = Utterance(*(getattr(corpus, name)[row] for name in _COLUMNS))
         votes = task.shares[row] if task.shares[row].any() else None
-        answers.append(output.Answer(Utterance(**words, **times), answer, on, votes))
+        answers.append(output.Answer(one, answer, on, votes))
     path = Path(out) / f"{dialog.translate(_NO_NAMES)}.html"
     conversation = output.Conversation(
         name=dialog,

@@ -68,27 +68,22 @@ class Conversation:
     duration_s: float = 0.0
 
     def speakers(self):
-        """{name: {"seconds", "utterances", "shares": (C,) mean by time, or None}}, in the order of their first words.
-
-        An utterance without a length counts as one of a tenth of a second.
-        """
-        found = {}
+        """{name: {"seconds", "utterances", "shares": of `mean_by_time`}}, in the order of their first words."""
+        said = {}
         for answer in self.answers:
-            one = found.setdefault(answer.utterance.speaker, {"seconds": 0.0, "utterances": 0, "weight": 0.0, "sum": 0})
-            seconds = answer.utterance.end_s - answer.utterance.start_s
-            one["seconds"] += seconds
-            one["utterances"] += 1
-            if answer.shares is not None:
-                one["weight"] += max(seconds, 0.1)
-                one["sum"] = one["sum"] + max(seconds, 0.1) * answer.shares.astype("float64")
-        return {
-            name: {
-                "seconds": one["seconds"],
-                "utterances": one["utterances"],
-                "shares": one["sum"] / one["weight"] if one["weight"] else None,
-            }
-            for name, one in found.items()
-        }
+            said.setdefault(answer.utterance.speaker, []).append(answer)
+        found = {}
+        for name, answers in said.items():
+            seconds = [one.utterance.end_s - one.utterance.start_s for one in answers]
+            shares = mean_by_time([one.shares for one in answers], seconds)
+            found[name] = {"seconds": sum(seconds, 0.0), "utterances": len(answers), "shares": shares}
+        return found
+
+
+def mean_by_time(shares, seconds):
+    """(C,) mean of N times (C,) shares or None, by the seconds of each, a tenth at least; None where all are None."""
+    known = [(one, max(length, 0.1)) for one, length in zip(shares, seconds, strict=True) if one is not None]
+    return np.average([one for one, _ in known], axis=0, weights=[length for _, length in known]) if known else None
 
 
 def rests_on(recogniser, features, has_words):

@@ -7,7 +7,6 @@ it, the script sets it as text, and the answers travel as JSON in which no "<" i
 
 import base64
 import hashlib
-import json
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -18,6 +17,7 @@ from storage.files import write_text
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _PAGES = Environment(loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+_PAGES.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "separators": (",", ":"), "allow_nan": False}
 MOST_ROWS = 2000  # of an index; a browser shows no more at ease
 
 # A colour, a texture and two letters each. The colours are Okabe and Ito's, which the colour-blind tell apart, with
@@ -93,7 +93,7 @@ def write_page(path, conversation, sound=None):
         notes=[note_line(*note) for note in conversation.notes.items()],
         made=f"Checkpoint {checkpoint['name']}, SHA-256 {checkpoint['sha256'][:16]}, trained on "
         f"{checkpoint['trained_on']}.",
-        data=_json(_data(conversation, emotions, list(spoken), bool(sound))),
+        data=_data(conversation, emotions, list(spoken), bool(sound)),
     )
     write_text(path, text)
 
@@ -231,12 +231,6 @@ def _patterns():
 
 def _hash(text):
     return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")
-
-
-def _json(value):
-    """JSON that nothing in a page takes for markup."""
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    return Markup(text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e"))
 
 
 def _clock(seconds):

@@ -1,6 +1,5 @@
 """The sound of one recording: the features of its utterances, and a small copy for the page."""
 
-import contextlib
 import io
 import os
 import shutil
@@ -14,6 +13,7 @@ import soundfile
 
 from data.audio import SAMPLE_RATE_HZ, extract, feature_config, feature_names
 from data.extraction import ONE_AT_A_TIME, interrupts_held
+from data.rows import blocks
 from data.sound import opened, prepared
 from data.workers import parallel, progress_bar
 from storage.files import InputError
@@ -42,28 +42,23 @@ def features_of(recording, spans, feature_set, emo_large_conf=None, jobs=None, p
         A column names).
     """
     with feature_config(feature_set, emo_large_conf) as config:
-        names = feature_names(feature_set, config)
-        parts = [range(low, min(low + _TOGETHER, len(spans))) for low in range(0, len(spans), _TOGETHER)]
-        calls = ((recording.readable, [spans[i] for i in part], part, feature_set, config) for part in parts)
+        names, parts = feature_names(feature_set, config), blocks(len(spans), _TOGETHER)
+        calls = (
+            joblib.delayed(_features)(recording.readable, spans[part], part, feature_set, config) for part in parts
+        )
         features, said = np.full((len(spans), len(names)), np.nan), [None] * len(spans)
-        with contextlib.ExitStack() as stack:
-            bar = stack.enter_context(progress_bar("sound", len(spans), "utterances", progress))
-            if jobs == 1 or len(parts) == 1:
-                results = (_features(*call) for call in calls)
-            else:
-                run = stack.enter_context(parallel(jobs))
-                results = run(joblib.delayed(_features)(*call) for call in calls)
-            for part, rows, notes in results:
-                for position, row, note in zip(part, rows, notes, strict=True):
-                    said[position] = note
-                    if row is not None:
-                        features[position] = row
-                bar.update(len(part))
+        bar = progress_bar("sound", len(spans), "utterances", progress)
+        with bar, parallel(1 if len(parts) == 1 else jobs) as run:
+            for part, rows, notes in run(calls):
+                said[part] = notes
+                for position, row in enumerate(rows, part.start):
+                    features[position] = row
+                bar.update(len(notes))
     return features, said, names
 
 
 def _features(path, spans, part, feature_set, config):
-    """(positions, their rows or None, their notes); runs in a worker process."""
+    """(their slice, rows or NaN, notes); runs in a worker process."""
     rows, notes = [], []
     with opened(path) as recording:
         for start_s, end_s, channel in spans:
@@ -77,7 +72,7 @@ def _features(path, spans, part, feature_set, config):
                 with interrupts_held(), ONE_AT_A_TIME:
                     rows.append(extract(signal, feature_set, config))
             except InputError as error:
-                rows.append(None)
+                rows.append(np.nan)  # in all columns
                 note = str(error).removeprefix(f"{path}: ")
             notes.append(note)
     return part, rows, notes

@@ -11,7 +11,7 @@ from typing import Annotated, Literal, NamedTuple
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, RootModel, ValidationError
 
 from settings import Settings, said_of
-from storage.files import InputError, named, read_json, read_text, sha256, write_json
+from storage.files import InputError, named, read_text, sha256, write_json
 from storage.weights import ADVICE
 
 # Settings that runs of earlier versions do not have; what those runs did is the default.
@@ -168,7 +168,6 @@ def read_as(schema, path):
     Raises:
         InputError: it cannot be read, is no JSON, or does not fit; the message names the place in it.
     """
-    read_json(path)  # says where the JSON ends to be one
     try:
         return schema.model_validate_json(read_text(path))
     except ValidationError as error:

@@ -224,7 +224,7 @@ def test_a_summary_counts_what_was_answered():
     times = ((0, 1), (1, 101), (101, 104))
     utterances = [{"start_s": a, "end_s": b, "shares": one} for (a, b), one in zip(times, shares, strict=True)]
     found = archive._summary({"duration_s": 104, "speakers": {}, "utterances": utterances, "emotions": ["a", "b"]})
-    assert found["shares"] == [0.25, 0.75] and found["unanswered"] == 1
+    assert found["shares"].tolist() == [0.25, 0.75] and found["unanswered"] == 1
 
 
 def test_names_within_a_folder_are_different(tmp_path):

@@ -176,7 +176,7 @@ FAULTS = {
     ),
     "words of no kind": (("talk.wav", "--audio", "none", "--transcript", "new.txt"), "new.txt: no transcript that is"),
     "a document": (("talk.docx", "--audio", "none"), "talk.docx: no transcript that is known here"),
-    "on itself": (("talk.wav", "--out", "."), "talk.csv: the answer would take the place of"),
+    "on itself": (("talk.wav", "--out", "."), "talk.csv: is not predict.py's, and the answer would take its place"),
     "an answer of ours": (("talk.wav", "--transcript", "was.emotions.vtt"), "what predict.py wrote, not a transcript"),
     "a pipe": (
         ("pipe.wav", "--transcript", "talk.csv"),
