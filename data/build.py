@@ -23,9 +23,13 @@ _EXAMPLES = 3  # of a note that is about many
 _ROUNDED_S = 0.5  # how far times may be from the sound in any case
 _USUAL_S = 3  # of an utterance whose sound is not known
 _MILLISECONDS = 200  # times longer than its sound: no utterance is cut so badly
-# Beside the corpus file stand those of work that is not finished, which begin like this.
-_BESIDE = {".features.jsonl": re.compile(rb'\s*({"key": |$)'), ".text": re.compile(rb"[0-9a-f]{64}\n|$")}
-_IN_THE_WAY = "there already, and its name is needed; move it, or give another --out"
+# Beside the corpus file stand those of work that is not finished, and all notes; they begin like this.
+_NOTES = "Notes of data.prepare\n"
+_BESIDE = {
+    ".features.jsonl": re.compile(rb'\s*({"key": |$)'),
+    ".text": re.compile(rb"[0-9a-f]{64}\n|$"),
+    ".notes.txt": re.compile(_NOTES.encode()),
+}
 
 
 @dataclass(frozen=True)
@@ -65,15 +69,7 @@ def check_out(out, overwrite):
     for suffix, begins in _BESIDE.items():
         path = Path(f"{out}{suffix}")
         if path.exists() and not begins.match(_head(path)):
-            raise InputError(f"{path}: {_IN_THE_WAY}")
-    notes = _notes_beside(out)
-    if notes.exists() and not out.exists():
-        raise InputError(f"{notes}: {_IN_THE_WAY}")
-
-
-def _notes_beside(out):
-    """The file of all notes on a corpus file."""
-    return Path(f"{out}.notes.txt")
+            raise InputError(f"{path}: there already, and its name is needed; move it, or give another --out")
 
 
 def _head(path):
@@ -130,7 +126,7 @@ def _prepare(source, out, options):
         )
     else:
         cache.unlink(missing_ok=True)
-    _print_notes(notes, _notes_beside(out))
+    _print_notes(notes, Path(f"{out}.notes.txt"))
     print(fidelity_table(found, source.published))
     print(f"{out}: {len(corpus)} utterances of {source.name}, {len(audio_names)} audio features ({options.audio})")
 
@@ -145,6 +141,7 @@ def prepare_sample(out, options=Options(), release_out=None):
     Raises:
         InputError: `out` or the release in `release_out` is there already or cannot be written.
     """
+    check_out(out, options.overwrite)
     with tempfile.TemporaryDirectory(prefix="miniature_") as temporary:
         release = write_release(release_out or temporary)
         prepare(read_release(release, options.audio != "none", NAME, published=None), out, options)
@@ -266,7 +263,8 @@ def _print_notes(notes, path):
         for line in lines or [sentence]:
             print(f"note: {line}")
     if listed:
-        write_text(path, "".join(f"{line}\n" for line in listed).encode("utf-8", "backslashreplace").decode())
+        text = _NOTES + "".join(f"{line}\n" for line in listed)
+        write_text(path, text.encode("utf-8", "backslashreplace").decode())
     else:
         path.unlink(missing_ok=True)
 

@@ -94,8 +94,12 @@ def opened(path, channels_apart=False, by_clock=False):
                 readable, num_bytes, notes = _whole_wav(path, head[:4], Path(folder))
             elif path.suffix.lower() == ".wav" and head[:4] not in (b"RF64", b"riff"):
                 notes = ["no wav file in spite of its name, read as what it is"]
-            with contextlib.suppress(soundfile.SoundFileError):  # ffmpeg may read it
+            try:
                 file = stack.enter_context(soundfile.SoundFile(os.fsencode(readable)))
+            except soundfile.SoundFileError as error:
+                said = str(error).rpartition(": ")[2]
+                if not shutil.which("ffmpeg"):
+                    raise InputError(f"{path}: not a readable sound file ({said})") from error
             if file and num_bytes is not None and file.subtype in _UNCOMPRESSED:
                 num_declared = num_bytes // (_UNCOMPRESSED[file.subtype] * file.channels)
                 if file.frames != num_declared:

@@ -147,7 +147,7 @@ def predict_folder(folder, options, out, scheduler=None):
         ({"done", "skipped"}: counts, {name: why} of those that failed).
 
     Raises:
-        InputError: nothing to predict is there, or `out` has a summary.csv or an
+        InputError: nothing to predict is there, the checkpoint is no run folder, or `out` has a summary.csv or an
             index.html that is not of predict.py.
     """
     total = sum(1 for _ in jobs_in(folder, out, options.audio))

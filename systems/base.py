@@ -424,7 +424,8 @@ class Recogniser:
         Raises:
             InputError: the run has no attention over a dialog.
         """
-        raise InputError(f"this run has {', '.join(self.networks)} alone, hence no attention over a dialog")
+        settings = self.run.settings
+        raise InputError(f"--variant {settings.variant} with --modality {settings.modality} has no attention to draw")
 
     def dialog_network(self):
         """The network that attends over a dialog; None in a run that has none."""

@@ -65,8 +65,8 @@ def run_script(*arguments, path=None, file_bytes=None, cwd=ROOT, env=None):
     It is forked from a process that has the packages loaded, as `forked` says. With `env`, or -c in place of a script,
     Python is started for it; so the start-up of each program is tested:
 
-    - train.py, evaluate.py: test_surroundings.py, in a strange environment; evaluate.py on other backends in
-      test_model.py.
+    - train.py: test_surroundings.py, in a strange environment, with evaluate.py behind it in the same process.
+    - evaluate.py: on other backends in test_model.py.
     - data.prepare: the `miniature` below.
     - predict.py, reproduce.py: `--help` in test_training.py, which imports all that stands at the top.
     - a program of a user's own: test_documents.py.

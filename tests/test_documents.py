@@ -185,7 +185,7 @@ def test_every_experiment_is_explained():
 @pytest.mark.parametrize("checkpoint", ["iemocap-causal", "iemocap-released"])
 def test_the_example_of_the_readme(checkpoint, tmp_path):
     """The very lines of the README, with two made-up sounds in a folder that sees the project."""
-    lines = README.partition("`iemocap-released` is the paper's.")[2].partition("`shares` is")[0].splitlines()
+    lines = README.partition("From sounds and words to vote shares:")[2].partition("`shares` is")[0].splitlines()
     code = "\n".join(line.removeprefix("    ") for line in lines)
     assert len([line for line in code.splitlines() if line.strip()]) < 10
     assert "checkpoints/iemocap-causal" in code

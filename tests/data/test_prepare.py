@@ -66,10 +66,14 @@ def test_mistakes_are_one_line(tmp_path):
     assert list(tmp_path.iterdir()) == []
     for name in ("a.h5.text", "a.h5.features.jsonl", "a.h5.notes.txt"):
         (tmp_path / name).write_text("mine\n")
-        with pytest.raises(InputError, match=f"{name}: there already, and its name is needed; move it"):
-            check_out(tmp_path / "a.h5", overwrite=False)
+        for there in (False, True):
+            if there:
+                (tmp_path / "a.h5").touch()
+            with pytest.raises(InputError, match=f"{name}: there already, and its name is needed; move it"):
+                check_out(tmp_path / "a.h5", overwrite=there)
         assert (tmp_path / name).read_text() == "mine\n"
         (tmp_path / name).unlink()
+        (tmp_path / "a.h5").unlink()
     (tmp_path / "a.h5.features.jsonl").write_text('\n{"key": "of ours')
     check_out(tmp_path / "a.h5", overwrite=False)
     (tmp_path / "release.zip").touch()

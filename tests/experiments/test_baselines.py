@@ -301,7 +301,7 @@ def test_peers_are_rows_of_table_1(branches, tmp_path, monkeypatch):
     assert "SVM: grid C 10; chosen per seed 10, 10" in page and "trained as 'other', with cross-entropy" in page
 
 
-def test_same_seed_same_bits(tmp_path, untraced):
+def test_same_seed_same_bits(tmp_path):
     material = easy_material(tmp_path / "corpus.h5")
     rows = material.task.test
     keras.utils.set_random_seed(5)  # what ran before does not matter

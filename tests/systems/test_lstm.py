@@ -32,8 +32,10 @@ def test_parameter_count_and_no_future():
     assert (np.abs(before[21:] - after[21:]).max(axis=1) > 1e-6).any()
 
 
-def test_members_come_from_a_run_that_differs_in_their_number_alone(tmp_path, untraced):
+def test_members_come_from_a_run_that_differs_in_their_number_alone(tmp_path, request):
     corpus = fabricated_corpus(tmp_path / "corpus.h5")
+    begin_run(tmp_path / "traced", Settings(**SMALL, members=1), corpus)  # as its user's
+    request.getfixturevalue("untraced")
     begin_run(tmp_path / "alone", Settings(**SMALL, members=2), corpus)
     begin_run(tmp_path / "one", Settings(**SMALL, members=1), corpus)
     begin_run(tmp_path / "two", Settings(**SMALL, members=2), corpus, branches=tmp_path / "one")
@@ -41,7 +43,8 @@ def test_members_come_from_a_run_that_differs_in_their_number_alone(tmp_path, un
     for folder, number in (("one", 1), ("first", 1), ("two", 1), ("two", 2)):  # taken over or trained: the same bytes
         weights = f"member-{number}.weights.h5"
         assert (tmp_path / folder / weights).read_bytes() == (tmp_path / "alone" / weights).read_bytes()
-    taken = read_run(tmp_path / "two")
+    traced, one, taken = (read_run(tmp_path / name) for name in ("traced", "one", "two"))
+    assert traced.stages["member-1"].best_dev_loss == pytest.approx(one.stages["member-1"].best_dev_loss, rel=1e-4)
     assert taken.taken == ("member-1",)
     taken.branches = "gone"  # what was taken is here, so the run can go on without it
     assert check_branches(taken, system_of("lstm").stages(taken.settings)) == []
@@ -69,6 +72,8 @@ def test_members_come_from_a_run_that_differs_in_their_number_alone(tmp_path, un
     assert recogniser.predict_corpus(part, [])["lstm"].shape == (0, len(part.emotions))
     dialog = (part.transcript[:6], part.audio[:6], part.speaker[:6], part.start_s[:6], part.end_s[:6])
     np.testing.assert_allclose(recogniser.predict_dialog(*(list(one) for one in dialog)), shares, atol=1e-6)
+    with pytest.raises(InputError, match="--variant lstm with --modality audio has no attention to draw"):
+        recogniser.last_attention(part)
     with pytest.raises(ValueError, match="a causal run can follow a dialog"):
         recogniser.stream()
     other = EncoderFiles(name="other", sha256="0" * 64, layers=(-1,), pooling="mean")
