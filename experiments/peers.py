@@ -111,7 +111,7 @@ def train_bc_lstm(material, seed, units, learning_rate, epochs, patience):
 
     def batch(rows):
         contexts = dialog_contexts(material.vectors, material.task.dialogs, rows)
-        return {"vectors": keras.utils.pad_sequences(contexts, BC_LSTM_WINDOW, "float32", "post")}  # the last ones
+        return {"vectors": keras.utils.pad_sequences(contexts, BC_LSTM_WINDOW, "float32", "post")}  # cuts at the front
 
     return train_on_utterances(material, network, batch, seed, learning_rate, epochs, patience)
 

@@ -294,14 +294,12 @@ class Recogniser:
             raise ValueError(f"transcripts must be a list of texts, one per utterance. Received: {transcripts!r:.200}")
         num = len(transcripts)
         for name in self.needs:
-            if given[name] is None:
-                raise ValueError(f"this run needs {name} of each of the {num} utterances. Received: None")
-            if not _is_list(given[name]):
-                raise ValueError(f"{name} must be a list, one for each utterance. Received: {given[name]!r:.200}")
-            if len(given[name]) != num:
-                raise ValueError(
-                    f"this run needs {name} of each of the {num} utterances. Received: {len(given[name])} rows"
-                )
+            values = given[name]
+            if values is not None and not _is_list(values):
+                raise ValueError(f"{name} must be a list, one for each utterance. Received: {values!r:.200}")
+            if values is None or len(values) != num:
+                found = None if values is None else f"{len(values)} rows"
+                raise ValueError(f"this run needs {name} of each of the {num} utterances. Received: {found}")
         for name in {"transcripts", "speakers"} & set(self.needs):
             for place, text in enumerate(given[name]):
                 if not isinstance(text, str):

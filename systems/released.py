@@ -70,8 +70,8 @@ class DyadicFusion(System):
             return model.text_branch(words, num_emotions, activation)
         if name == "audio":
             return model.audio_branch(num_features, num_emotions, activation)
-        padding = settings.padding == "counted"
-        how = (settings.update, settings.factor, context_length, num_emotions, activation, padding)
+        count_padding = settings.padding == "counted"
+        how = (settings.update, settings.factor, context_length, num_emotions, activation, count_padding)
         return model.fusion_network(self.fusion, *how)
 
     def recogniser(self, file, run, stages, sources):
