@@ -18,6 +18,7 @@ from surroundings import check_backend, run_program
 
 MINIATURE_CORPUS = Path("runs/miniature.h5")
 # The paper's 50 epochs of 64 utterances at 1e-4 would be 250 short steps on 300 utterances: no learning to see.
+_OTHERS = ("glove", "branches", "keep_epochs", "jobs")
 MINIATURE = {"epochs": 20, "batch_size": 16, "learning_rate": 1e-3}
 
 
@@ -30,16 +31,17 @@ def main():
     from training.run import begin_run, resume_run  # the framework takes seconds, and --help needs none
 
     if given.pop("resume", False):
-        if set(given) - {"run", "corpus", "glove"} or "run" not in given:
+        if set(given) - {"run", "corpus", "glove", "jobs"} or "run" not in given:
             parser.error(
-                "--resume goes with --run, and --corpus or --glove where it was moved: the settings are the run's"
+                "--resume goes with --run, --jobs, and --corpus or --glove where it was moved: the settings are those "
+                "of the run"
             )
         folder = given["run"]
-        resume_run(folder, given.get("corpus"), given.get("glove"))
+        resume_run(folder, given.get("corpus"), given.get("glove"), given.get("jobs", 1))
     else:
         chosen = settings_of(parser, given)
         folder = given.get("run") or Path("runs") / f"{corpus.stem}-{chosen.variant}-seed{chosen.seed}"
-        begin_run(folder, chosen, corpus, *(given.get(name) for name in ("glove", "branches", "keep_epochs")))
+        begin_run(folder, chosen, corpus, **{name: given[name] for name in _OTHERS if name in given})
     print(f"\nevaluate it: python evaluate.py {shlex.quote(str(folder))}")
 
 
@@ -72,6 +74,12 @@ def command_line():
         "--keep-epochs",
         action="store_true",
         help="keep the last stage's weights of every epoch in RUN/epochs, 6 MB each; see evaluate.py --epochs",
+    )
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        metavar="N",
+        help="train up to N members at once, each in a process on one core (default: 1, one after the other on all)",
     )
     choices = parser.add_argument_group(
         "settings",

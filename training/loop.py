@@ -37,7 +37,7 @@ def fit(stage, network, data, task, folder, earlier_rows, stop, kept_epochs=None
         data: `systems.base.StageData`.
         task: `data.task.Task`; its dev utterances choose the epoch.
         folder: `training.run.RunFolder`; `<stage>.state-{0,1}.h5` in it hold the two newest states.
-        earlier_rows: rows of history.csv of the stages before.
+        earlier_rows: rows of history.csv of the stages before; None to leave that file alone.
         stop: function that gives the number of a signal that came, or None.
         kept_epochs: folder for the weights after each epoch (`epoch_weights`), or None.
 
@@ -52,9 +52,11 @@ def fit(stage, network, data, task, folder, earlier_rows, stop, kept_epochs=None
     begin(network, recipe)
     state = StageState(stage.name, network, folder.path)
     progress = state.load()
+    if progress.saves and has_epochs_left(progress, recipe):
+        print(f"{stage.name}: going on after epoch {progress.epoch}, step {progress.step}")
     folder.check_there()
     board, bar = TensorBoard(folder.path / "tensorboard" / stage.name, progress.epoch), Bar(stage.name, recipe.epochs)
-    while progress.epoch < recipe.epochs and not out_of_patience(progress, recipe):
+    while has_epochs_left(progress, recipe):
         began = time.perf_counter()
         batches = data.cut(len(data.names), recipe.batch_size, np.random.default_rng([recipe.seed, progress.epoch]))
         bar.epoch(progress, len(batches))
@@ -85,7 +87,8 @@ def fit(stage, network, data, task, folder, earlier_rows, stop, kept_epochs=None
         folder.check_there()
         state.save(progress)
         history = rows_of(stage, progress)
-        write_csv(folder.path / "history.csv", EpochRow._fields, earlier_rows + history)
+        if earlier_rows is not None:
+            write_csv(folder.path / "history.csv", EpochRow._fields, earlier_rows + history)
         board.write(history[-1])
         bar.report(history[-1], progress)
     bar.close()
@@ -131,9 +134,10 @@ def averaged_weights(network, recipe):
         weight.assign(value)
 
 
-def out_of_patience(progress, recipe):
-    """Whether `patience` epochs have passed since the best one, or since training settled; never with patience 0."""
-    return bool(recipe.patience) and progress.epoch - max(progress.best_epoch, recipe.settling) >= recipe.patience
+def has_epochs_left(progress, recipe):
+    """Whether training goes on: until `patience` epochs, if it is not 0, since the best one or since it settled."""
+    waited = progress.epoch - max(progress.best_epoch, recipe.settling)
+    return progress.epoch < recipe.epochs and not (recipe.patience and waited >= recipe.patience)
 
 
 def gone_wrong(what, names, progress, state, folder):

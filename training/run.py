@@ -1,6 +1,7 @@
 """One run from settings to a finished run folder: begun, locked, stopped by signals, resumed, its stages trained."""
 
 import contextlib
+import io
 import os
 import shlex
 import signal
@@ -33,6 +34,7 @@ from surroundings import PARENT
 from systems import system_of
 from training import backend
 from training.loop import Stopped, fit
+from training.members import train_side_by_side
 from training.state import StageState
 
 
@@ -76,7 +78,7 @@ def stop_requests():
         yield stop
 
 
-def begin_run(path, settings, corpus_path, glove=None, branches=None, keep_epochs=False):
+def begin_run(path, settings, corpus_path, glove=None, branches=None, keep_epochs=False, jobs=1):
     """Trains all stages of a new run; arguments as train.py's options.
 
     Raises:
@@ -88,6 +90,7 @@ def begin_run(path, settings, corpus_path, glove=None, branches=None, keep_epoch
     system = system_of(settings.variant)
     system.accept(settings)
     stages = system.stages(settings)
+    check_jobs(jobs, settings, stages)
     if keep_epochs and not stages[-1].answers:
         raise InputError(f"--keep-epochs: --variant {settings.variant} answers with several networks")
     if keep_epochs and branches and stages[-1].decided_by:
@@ -104,15 +107,16 @@ def begin_run(path, settings, corpus_path, glove=None, branches=None, keep_epoch
         if keep_epochs:
             (path / "epochs").mkdir(exist_ok=True)  # tells `resume_run`
         write_run(path, run)
-        _train(folder, run, stages, work, task)
+        _train(folder, run, stages, work, task, (corpus_path, glove), jobs)
 
 
-def resume_run(path, corpus_path=None, glove=None):
+def resume_run(path, corpus_path=None, glove=None, jobs=1):
     """Goes on with a stopped run, with its own settings.
 
     Args:
         path: the run folder.
         corpus_path, glove: where the corpus file and the GloVe file are now; None for where they were.
+        jobs: how many members to train side by side.
 
     Raises:
         InputError, SystemExit: as `begin_run`; also another backend, or files that are not the run's.
@@ -120,6 +124,8 @@ def resume_run(path, corpus_path=None, glove=None):
     path = Path(path)
     run = read_run(path)
     system = system_of(run.settings.variant)
+    stages = system.stages(run.settings)
+    check_jobs(jobs, run.settings, stages)
     if glove and not run.glove:
         raise InputError(f"--glove {glove}: the run in {path} began without GloVe")
     corpus_path = corpus_path or Path(run.corpus.path)
@@ -131,11 +137,48 @@ def resume_run(path, corpus_path=None, glove=None):
             raise InputError(f"{file}: is not the file that the run began with (SHA-256 differs)")
     check_surroundings(run, path)
     work, task, _ = _prepared(system, run.settings, corpus_path, glove)
-    stages = system.stages(run.settings)
     check_branches(run, stages)
     with locked(path) as folder:
         run = read_run(path)  # again: another train.py may have gone on until now
-        _train(folder, run, stages, work, task)
+        _train(folder, run, stages, work, task, (corpus_path, glove), jobs)
+
+
+def train_member(name, path, corpus_path, glove=None):
+    """Brings the state of one member to the end of its training, while another process holds the folder.
+
+    Args:
+        name: of its stage.
+        path, corpus_path, glove: as of `resume_run`, which has checked them.
+
+    Raises:
+        InputError: as of `training.loop.fit`.
+        SystemExit: a signal came, or the other process has died; the state is saved.
+    """
+    run = read_run(path)
+    system = system_of(run.settings.variant)
+    with contextlib.redirect_stdout(io.StringIO()):  # the other process has said it
+        work, task, _ = _prepared(system, run.settings, corpus_path, glove)
+    stage = next(stage for stage in system.stages(run.settings) if stage.name == name)
+    backend.settle()
+    backend.make_deterministic()
+    with open(path / ".lock", encoding="utf-8") as lock, stop_requests() as stop:
+        network = _network(work, stage)
+        try:
+            fit(stage, network, work.data(stage, network), task, RunFolder(path, lock), None, stop)
+        except Stopped as stopped:
+            sys.exit(128 + stopped.signal)
+
+
+def check_jobs(jobs, settings, stages):
+    """Refuses fewer than one at once, and networks side by side that need each other.
+
+    Raises:
+        InputError: says so.
+    """
+    if jobs < 1:
+        raise InputError(f"--jobs {jobs}: must be 1 or more")
+    if jobs > 1 and not all(stage.is_member for stage in stages):
+        raise InputError(f"--jobs {jobs}: --variant {settings.variant} has no members to train side by side")
 
 
 def _prepared(system, settings, corpus_path, glove):
@@ -205,22 +248,27 @@ def refuse_existing(folder):
         )
 
 
-def _train(folder, run, stages, work, task):
-    """Trains the stages that the run does not have yet, one after the other."""
+def _train(folder, run, stages, work, task, sources, jobs):
+    """Trains the stages that the run does not have yet; `sources` are the paths of corpus and GloVe file."""
     for left in folder.path.glob(".*.tmp"):  # of writes that were killed
         left.unlink()
     backend.settle()
     backend.make_deterministic()
     with stop_requests() as stop:
         try:
-            _train_stages(folder, run, stages, work, task, stop)
+            _train_stages(folder, run, stages, work, task, stop, sources, jobs)
         except Stopped as stopped:
-            again = f"python train.py --run {shlex.quote(str(folder.path))} --resume"
+            again = f"python train.py --run {shlex.quote(str(folder.path))} --resume{f' --jobs {jobs}' * (jobs > 1)}"
             print(f"stopped, nothing is lost; go on with: {again}", file=sys.stderr)
             sys.exit(128 + stopped.signal)
 
 
-def _train_stages(folder, run, stages, work, task, stop):
+def _network(work, stage):
+    keras.utils.set_random_seed(stage.seed)
+    return work.network(stage)
+
+
+def _train_stages(folder, run, stages, work, task, stop, sources, jobs):
     path = folder.path
     for name, content in work.files().items():
         if (path / name).exists() and sha256(path / name) == run.files.get(name):
@@ -230,9 +278,11 @@ def _train_stages(folder, run, stages, work, task, stop):
         if run.stages:  # of a file that was lost
             write_run(path, run)
     rows, taken = read_history(path, run), names_taken(run, stages)
+    left = [stage.name for stage in stages if stage.name not in (*run.stages, *taken)]
+    if min(jobs, len(left)) > 1:
+        train_side_by_side(left, path, *sources, jobs, stop)
     for stage in stages:
-        keras.utils.set_random_seed(stage.seed)
-        network = work.network(stage)
+        network = _network(work, stage)
         weights = path / f"{stage.name}.weights.h5"
         if stage.name in run.stages:
             check_files(path, run, [weights.name])

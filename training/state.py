@@ -81,7 +81,6 @@ class StageState:
         for name, variable in self._variables().items():
             variable.assign(arrays[name])
         self.best = [arrays[f"best.{i:03d}"] for i in range(len(self.best))]
-        print(f"{self.stage}: going on after epoch {progress.epoch}, step {progress.step}")
         progress.saves += 1
         return progress
 

@@ -12,7 +12,7 @@ import pytest
 from storage.files import InputError
 from storage.weights import load_weights, save_arrays, weight_arrays
 from systems.base import Recipe, Stage, StageData
-from training.loop import Stopped, averaged_weights, begin, fit, out_of_patience
+from training.loop import Stopped, averaged_weights, begin, fit, has_epochs_left
 from training.run import locked
 from training.state import Progress, StageState, _digest
 
@@ -249,14 +249,14 @@ def test_a_dev_prediction_that_is_no_number_names_its_utterance(tmp_path):
 
 def test_patience_waits_until_training_has_settled():
     """Ten epochs without a lower dev loss, counted from epoch 20 on; a better epoch after that counts as ever."""
-    recipe, ends = replace(RECIPE, patience=10, settling=20), []
+    recipe, ends = replace(RECIPE, epochs=100, patience=10, settling=20), []
     for best in (2, 20, 26):
         progress = SimpleNamespace(epoch=0, best_epoch=best)
-        while not out_of_patience(progress, recipe):
+        while has_epochs_left(progress, recipe):
             progress.epoch += 1
         ends.append(progress.epoch)
     assert ends == [30, 30, 36]
-    assert not out_of_patience(SimpleNamespace(epoch=99, best_epoch=2), replace(recipe, patience=0))
+    assert has_epochs_left(SimpleNamespace(epoch=99, best_epoch=2), replace(recipe, patience=0))
 
 
 def test_nothing_is_written_where_the_folder_was_removed(tmp_path):
