@@ -62,7 +62,7 @@ def test_all_are_trained_and_what_they_note_is_shown(processes, capfd):
         ("print('note\\nerror: the loss is nan', file=sys.stderr); sys.exit(2)", None, InputError, "^the loss is nan$"),
         ("sys.exit(143)", None, Stopped, "15"),
         ("1 / 0", None, InputError, "its process ended with status 1"),
-        ("signal.pause()", 2, Stopped, "2"),
+        ("signal.pause(), 'too'", 2, Stopped, "2"),
     ],
 )
 def test_what_ends_one_ends_the_others(processes, capfd, end, stop, error, message):
