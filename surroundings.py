@@ -1,7 +1,7 @@
 """What surrounds every program of the project: the environment that it settles, and the one end of all errors.
 
 TensorFlow, Keras and Matplotlib read the environment when they are imported, so importing this file sets what they
-read: no start-up notes; TensorFlow unless KERAS_BACKEND says "jax" or "torch", whatever an old keras.json says; and
+read: few start-up notes; TensorFlow unless KERAS_BACKEND says "jax" or "torch", whatever an old keras.json says; and
 figures without a display, whatever a notebook has left.
 """
 
@@ -36,6 +36,14 @@ def check_backend():
         raise InputError(f"KERAS_BACKEND={chosen}: must be one of {', '.join(BACKENDS)}")
     if importlib.util.find_spec(chosen) is None:
         raise InputError(f"KERAS_BACKEND={chosen}: the package {chosen} is not installed")
+
+
+def share_machine():
+    """For programs that work side by side: a thread each, and no card taken whole. Before the framework is imported."""
+    for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"):
+        os.environ.setdefault(name, "1")
+    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 
 
 class Terminated(KeyboardInterrupt):

@@ -14,11 +14,11 @@ from pathlib import Path
 import systems
 from settings import Settings, add_options, chosen_settings
 from storage.files import InputError
-from surroundings import check_backend, run_program
+from surroundings import check_backend, run_program, share_machine
 
 MINIATURE_CORPUS = Path("runs/miniature.h5")
-# The paper's 50 epochs of 64 utterances at 1e-4 would be 250 short steps on 300 utterances: no learning to see.
 _OTHERS = ("glove", "branches", "keep_epochs", "jobs")
+# The paper's 50 epochs of 64 utterances at 1e-4 would be 250 short steps on 300 utterances: no learning to see.
 MINIATURE = {"epochs": 20, "batch_size": 16, "learning_rate": 1e-3}
 
 
@@ -26,6 +26,8 @@ def main():
     parser = command_line()
     given = vars(parser.parse_args())
     check_backend()
+    if given.get("jobs", 1) > 1:
+        share_machine()
     # Before the framework, beside which openSMILE does not start.
     corpus = given.get("corpus") or ("resume" not in given and miniature_corpus())
     from training.run import begin_run, resume_run  # the framework takes seconds, and --help needs none
@@ -79,7 +81,7 @@ def command_line():
         "--jobs",
         type=int,
         metavar="N",
-        help="train up to N members at once, each in a process on one core (default: 1, one after the other on all)",
+        help="train up to N members at once, each in a process with one thread (default: 1, one after the other)",
     )
     choices = parser.add_argument_group(
         "settings",

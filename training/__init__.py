@@ -1,1 +1,1 @@
-"""The training loop, its state on disk, progress, and the framework under Keras."""
+"""The training loop, its state on disk, members side by side, progress, and the framework under Keras."""

@@ -1,6 +1,7 @@
 """Trains one member of a run that another process has begun and locked, and which reads its standard error.
 
-See `training.members`; the arguments are the name of the stage, the run folder, the corpus file, the GloVe file.
+See `training.members`; the arguments are the name of the stage, the descriptor of the folder's lock, the run folder,
+the corpus file, the GloVe file.
 """
 
 import os
@@ -15,9 +16,10 @@ def main():
 
     os.ftruncate(sys.stderr.fileno(), 0)  # of a file: what the framework says as it starts, the other process has said
     os.lseek(sys.stderr.fileno(), 0, os.SEEK_SET)
-    name, *paths = sys.argv[1:]
-    train_member(name, *map(Path, paths))
+    name, lock, *paths = sys.argv[1:]
+    with open(int(lock), encoding="utf-8") as file:
+        train_member(name, file, *map(Path, paths))
 
 
 if __name__ == "__main__":
-    run_program(main, "interrupted before training began")
+    run_program(main, "a member was interrupted as it started")

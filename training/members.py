@@ -1,4 +1,4 @@
-"""Members of a run side by side: networks so small that a second core helps none of them alone.
+"""Members of a run side by side: networks so small that a second core helps none of them much.
 
 Each is trained by a process of its own, `training.member`, which brings the member's state to the end of its training.
 `training.run` then takes it up as after a stop, and finds nothing left to train.
@@ -6,6 +6,7 @@ Each is trained by a process of its own, `training.member`, which brings the mem
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -17,14 +18,6 @@ from training.loop import Stopped
 
 _PROJECT = Path(__file__).resolve().parents[1]
 _POLL_S = 0.2
-# A core for each; on a card no process takes all of the memory.
-_ENVIRONMENT = {
-    "TF_NUM_INTRAOP_THREADS": "1",
-    "TF_NUM_INTEROP_THREADS": "1",
-    "OMP_NUM_THREADS": "1",
-    "TF_FORCE_GPU_ALLOW_GROWTH": "true",
-    "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
-}
 
 
 def train_side_by_side(names, folder, corpus_path, glove, jobs, stop):
@@ -32,7 +25,7 @@ def train_side_by_side(names, folder, corpus_path, glove, jobs, stop):
 
     Args:
         names: of the stages.
-        folder: path of the run folder, which this process has locked.
+        folder: `training.run.RunFolder`.
         corpus_path, glove: where the files are now; `glove` may be None.
         jobs: how many at once.
         stop: as of `training.loop.fit`.
@@ -42,52 +35,56 @@ def train_side_by_side(names, folder, corpus_path, glove, jobs, stop):
         Stopped: a signal came.
     """
     waiting, going = list(names), {}
-    with contextlib.ExitStack() as stack:
-        stack.callback(_end, going)
-        while waiting or going:
-            while waiting and len(going) < jobs:
-                name, said = waiting.pop(0), stack.enter_context(tempfile.TemporaryFile("w+", errors="replace"))
-                going[name] = _started(name, folder, corpus_path, glove, said), said
-            for name, (process, said) in list(going.items()):
+    with contextlib.ExitStack() as files:
+        try:
+            while waiting or going:
+                while waiting and len(going) < jobs:
+                    name, said = waiting.pop(0), files.enter_context(tempfile.TemporaryFile("w+", errors="replace"))
+                    going[name] = _started(name, folder, corpus_path, glove, said), said
                 with contextlib.suppress(subprocess.TimeoutExpired):
-                    status = process.wait(_POLL_S)
-                    del going[name]
-                    _check(name, status, said)
-            if number := stop():
-                raise Stopped(number)
+                    next(iter(going.values()))[0].wait(_POLL_S)
+                if number := stop():
+                    raise Stopped(number)
+                for name in [name for name, (process, _) in going.items() if process.poll() is not None]:
+                    _check(name, *going.pop(name))
+        finally:
+            for process, _ in going.values():
+                process.terminate()
+            for name, (process, said) in going.items():
+                process.wait()
+                with contextlib.suppress(Stopped):
+                    _check(name, process, said)
 
 
 def _started(name, folder, corpus_path, glove, said):
-    # A file as its standard error: two bars on one terminal would write over each other, a full pipe would hold it up.
-    command = [sys.executable, "-m", "training.member", name]
-    command += [str(Path(path).resolve()) for path in (folder, corpus_path, glove) if path]
-    environment = _ENVIRONMENT | os.environ | {PARENT: str(os.getpid())}
-    return subprocess.Popen(command, cwd=_PROJECT, env=environment, stderr=said)
+    """Starts a process that holds the lock of the folder as well, so that it stays locked if this one dies.
+
+    Its standard error is a file: two bars on one terminal would write over each other, a full pipe would hold it up.
+    """
+    lock, paths = folder.lock.fileno(), (folder.path, corpus_path, glove)
+    command = [sys.executable, "-m", "training.member", name, str(lock)]
+    command += [str(Path(path).resolve()) for path in paths if path]
+    environment = os.environ | {PARENT: str(os.getpid())}
+    sys.stdout.flush()
+    return subprocess.Popen(command, cwd=_PROJECT, env=environment, stderr=said, pass_fds=(lock,))
 
 
-def _check(name, status, said):
-    """Passes on what a process said to its standard error, as its status asks for."""
+def _check(name, process, said):
+    """Passes on how a process ended, and what it said to its standard error."""
     said.seek(0)
-    text = said.read().strip()
-    if status < 0:
-        raise InputError(
-            f"{name}: its process was killed (signal {-status}), perhaps for want of memory; go on with --resume and "
-            "fewer --jobs"
-        )
-    *notes, last = text.splitlines() or [""]
-    if status == 2:
-        print(*notes, sep="\n", end="\n" * bool(notes), file=sys.stderr)
-        raise InputError(last.removeprefix("error: "))
-    if text:
-        print(text, file=sys.stderr)
-    if status > 128:
-        raise Stopped(status - 128)
+    lines, status = said.read().splitlines(), process.returncode
+    errors = [line for line in lines if line.startswith("error: ")] if status == 2 else []
+    for line in lines:
+        if line not in errors:
+            print(line, file=sys.stderr)
+    if errors:
+        raise InputError(errors[-1].removeprefix("error: "))
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if status in (-number, 128 + number):
+            raise Stopped(number)
     if status:
-        raise InputError(f"{name}: its process ended with status {status}; what it said stands above")
-
-
-def _end(going):
-    for process, _ in going.values():
-        process.terminate()
-    for process, _ in going.values():
-        process.wait()
+        how = f"was killed (signal {-status})" if status < 0 else f"ended with status {status}"
+        raise InputError(
+            f"{name}: its process {how}{', perhaps for want of memory' * (status == -signal.SIGKILL)}; go on with "
+            "--resume and fewer --jobs"
+        )

@@ -143,28 +143,33 @@ def resume_run(path, corpus_path=None, glove=None, jobs=1):
         _train(folder, run, stages, work, task, (corpus_path, glove), jobs)
 
 
-def train_member(name, path, corpus_path, glove=None):
-    """Brings the state of one member to the end of its training, while another process holds the folder.
+def train_member(name, lock, path, corpus_path, glove=None):
+    """Brings the state of one member to the end of its training, for a process that has locked the folder.
 
     Args:
         name: of its stage.
-        path, corpus_path, glove: as of `resume_run`, which has checked them.
+        lock: the open lock file.
+        path, corpus_path, glove: as of `resume_run`.
 
     Raises:
-        InputError: as of `training.loop.fit`.
+        InputError: as of `training.loop.fit`, or the files have changed since the run began.
         SystemExit: a signal came, or the other process has died; the state is saved.
     """
-    run = read_run(path)
+    folder, run = RunFolder(path, lock), read_run(path)
     system = system_of(run.settings.variant)
     with contextlib.redirect_stdout(io.StringIO()):  # the other process has said it
-        work, task, _ = _prepared(system, run.settings, corpus_path, glove)
+        work, task, now = _prepared(system, run.settings, corpus_path, glove)
+    if (now.corpus.sha256, now.glove_sha256) != (run.corpus.sha256, run.glove_sha256):
+        raise InputError(
+            f"{name}: corpus file or GloVe file has changed since the run began; put it back, and --resume"
+        )
     stage = next(stage for stage in system.stages(run.settings) if stage.name == name)
     backend.settle()
     backend.make_deterministic()
-    with open(path / ".lock", encoding="utf-8") as lock, stop_requests() as stop:
+    with stop_requests() as stop:
         network = _network(work, stage)
         try:
-            fit(stage, network, work.data(stage, network), task, RunFolder(path, lock), None, stop)
+            fit(stage, network, work.data(stage, network), task, folder, None, stop)
         except Stopped as stopped:
             sys.exit(128 + stopped.signal)
 
@@ -280,7 +285,7 @@ def _train_stages(folder, run, stages, work, task, stop, sources, jobs):
     rows, taken = read_history(path, run), names_taken(run, stages)
     left = [stage.name for stage in stages if stage.name not in (*run.stages, *taken)]
     if min(jobs, len(left)) > 1:
-        train_side_by_side(left, path, *sources, jobs, stop)
+        train_side_by_side(left, folder, *sources, jobs, stop)
     for stage in stages:
         network = _network(work, stage)
         weights = path / f"{stage.name}.weights.h5"

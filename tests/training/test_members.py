@@ -21,7 +21,7 @@ def test_stopped_and_resumed_they_end_with_the_same_bytes(tmp_path):
     done = run_script("train.py", *options, "--run", tmp_path / "alone")
     assert done.returncode == 0, done.stderr
     process = Program(["train.py", *options, "--run", tmp_path / "two", "--jobs", 2], ROOT)
-    next(line for line in process.lines() if line.split()[1:2] == ["15/15"])  # one is done, the other is at it
+    next(line for line in process.lines() if line.split()[1:2] == ["3/15"])
     process.send_signal(signal.SIGTERM)
     said = process.communicate(timeout=600)[1]
     assert process.returncode == 128 + signal.SIGTERM and "--resume --jobs 2" in said
@@ -58,7 +58,8 @@ def test_all_are_trained_and_what_they_note_is_shown(processes, capfd):
 @pytest.mark.parametrize(
     ("end", "stop", "error", "message"),
     [
-        ("os.kill(os.getpid(), 9)", None, InputError, "its process was killed .signal 9."),
+        ("os.kill(os.getpid(), 9)", None, InputError, "its process was killed .signal 9., perhaps for want of memory"),
+        ("os.kill(os.getpid(), 2)", None, Stopped, "2"),
         ("print('note\\nerror: the loss is nan', file=sys.stderr); sys.exit(2)", None, InputError, "^the loss is nan$"),
         ("sys.exit(143)", None, Stopped, "15"),
         ("1 / 0", None, InputError, "its process ended with status 1"),
