@@ -24,8 +24,8 @@ HERE = Path(__file__).parent
 BEGIN = "<!-- Written by make bench: begin -->"
 PARTS = ("fusion", "fusion-side-by-side", "causal", "stream", "context-length", "evaluation", "evaluation-causal")
 PARTS += ("text", "text-side-by-side", "audio", "extraction", "predict-hour", "start-up", "whole-run", "scale")
-MORE_PARTS = ("fusion-bfloat16",)  # need PyTorch, so they are measured where they are asked for
-PARTS_HELP = "which (default: all but fusion-bfloat16, which needs KERAS_BACKEND=torch)"
+MORE_PARTS = ("fusion-bfloat16", "members")  # measured where they are asked for
+PARTS_HELP = "which (default: all but members, five minutes, and fusion-bfloat16, which needs KERAS_BACKEND=torch)"
 
 
 def main():
@@ -172,6 +172,7 @@ ROWS = (
     ("the same, operands of products in bfloat16", "fusion-bfloat16", _number("bfloat16"), ""),
     ("bfloat16 against float32", "fusion-bfloat16", _ratio("ours", "bfloat16"), "1.4 times"),
     ("causal system, epoch of a member", "causal", _number("epoch_s"), "2 s"),
+    ("causal system, `train.py --jobs 2`, 4 members of 59 epochs", "members", _number("train_s", "{:.0f} s"), "300 s"),
     ("causal system, `stream().step()` at 200 utterances", "stream", _number("step_s", "{:.1f} ms", 1000), "10 ms"),
     ("predicting 2,103 contexts, tracing included", "evaluation", _number("first_s"), "10 s"),
     ("the same again", "evaluation", _number("again_s"), ""),

@@ -27,7 +27,7 @@ from experiments.peers import bc_lstm, context_vectors
 from model import audio_branch, fusion_network, predict_contexts, text_branch
 from settings import Settings
 from storage.files import InputError, read_json
-from storage.runs import CorpusFile, Run
+from storage.runs import CorpusFile, Run, read_run
 from systems import system_of
 from systems.causal import CausalRecogniser
 from systems.causal.network import causal_network, dialog_rows, predict_dialogs
@@ -388,3 +388,26 @@ def whole_run():
             seconds += timed(lambda c=command: subprocess.run(c, check=True, stdout=subprocess.DEVNULL), 1)
     scripts = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
     return {"train_s": seconds[0], "evaluate_s": seconds[1], "scripts_peak_memory_mib": scripts}
+
+
+def members():
+    """`train.py --variant causal --jobs 2`: four members of 59 epochs each, as IEMOCAP takes about."""
+    with tempfile.TemporaryDirectory() as folder:
+        corpus, glove, run = (Path(folder) / name for name in ("corpus.h5", "glove.txt", "run"))
+        corpus_of_iemocaps_size(corpus, SMALL_AUDIO)
+        rows = [" ".join([f"word{i}", *map("{:.4f}".format, row)]) for i, row in enumerate(word_vectors())]
+        glove.write_text("\n".join(rows) + "\n")
+        command = [
+            sys.executable,
+            HERE.parent / "train.py",
+            "--variant",
+            "causal",
+            "--corpus",
+            corpus,
+            "--glove",
+            glove,
+        ]
+        command += ["--run", run, "--jobs", "2", "--epochs", "59", "--patience", "0"]
+        (seconds,) = timed(lambda: subprocess.run(command, check=True, stdout=subprocess.DEVNULL), 1)
+        num_epochs = sum(stage.epochs for stage in read_run(run).stages.values())
+    return {"train_s": seconds, "epochs": num_epochs, **backend.describe_device()}
