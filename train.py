@@ -26,7 +26,7 @@ def main():
     parser = command_line()
     given = vars(parser.parse_args())
     check_backend()
-    if given.get("jobs", 1) > 1:
+    if "jobs" in given:  # the same bytes for any number of them
         share_machine()
     # Before the framework, beside which openSMILE does not start.
     corpus = given.get("corpus") or ("resume" not in given and miniature_corpus())
@@ -81,7 +81,7 @@ def command_line():
         "--jobs",
         type=int,
         metavar="N",
-        help="train up to N members at once, each in a process with one thread (default: 1, one after the other)",
+        help="train up to N members at once, each with one thread (default: one after the other, each with all)",
     )
     choices = parser.add_argument_group(
         "settings",

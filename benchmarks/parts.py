@@ -397,17 +397,9 @@ def members():
         corpus_of_iemocaps_size(corpus, SMALL_AUDIO)
         rows = [" ".join([f"word{i}", *map("{:.4f}".format, row)]) for i, row in enumerate(word_vectors())]
         glove.write_text("\n".join(rows) + "\n")
-        command = [
-            sys.executable,
-            HERE.parent / "train.py",
-            "--variant",
-            "causal",
-            "--corpus",
-            corpus,
-            "--glove",
-            glove,
-        ]
-        command += ["--run", run, "--jobs", "2", "--epochs", "59", "--patience", "0"]
+        options = ["--variant", "causal", "--jobs", "2", "--epochs", "59", "--patience", "0"]
+        files = ["--corpus", corpus, "--glove", glove, "--run", run]
+        command = [sys.executable, HERE.parent / "train.py", *options, *files]
         (seconds,) = timed(lambda: subprocess.run(command, check=True, stdout=subprocess.DEVNULL), 1)
         num_epochs = sum(stage.epochs for stage in read_run(run).stages.values())
     return {"train_s": seconds, "epochs": num_epochs, **backend.describe_device()}

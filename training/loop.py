@@ -135,7 +135,7 @@ def averaged_weights(network, recipe):
 
 
 def has_epochs_left(progress, recipe):
-    """Whether training goes on: until `patience` epochs, if it is not 0, since the best one or since it settled."""
+    """Whether training goes on: neither `epochs` nor the `patience`, if it is not 0, is used up."""
     waited = progress.epoch - max(progress.best_epoch, recipe.settling)
     return progress.epoch < recipe.epochs and not (recipe.patience and waited >= recipe.patience)
 

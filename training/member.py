@@ -8,10 +8,11 @@ import os
 import sys
 from pathlib import Path
 
-from surroundings import run_program
+from surroundings import run_program, share_machine
 
 
 def main():
+    share_machine()
     from training.run import train_member  # noqa: PLC0415 (takes seconds, in which a signal is to be heard)
 
     os.ftruncate(sys.stderr.fileno(), 0)  # of a file: what the framework says as it starts, the other process has said

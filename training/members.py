@@ -47,13 +47,11 @@ def train_side_by_side(names, folder, corpus_path, glove, jobs, stop):
                     raise Stopped(number)
                 for name in [name for name, (process, _) in going.items() if process.poll() is not None]:
                     _check(name, *going.pop(name))
-        finally:
-            for process, _ in going.values():
-                process.terminate()
-            for name, (process, said) in going.items():
-                process.wait()
-                with contextlib.suppress(Stopped):
-                    _check(name, process, said)
+        except (InputError, Stopped) as error:
+            failed = _end(going)
+            if failed and isinstance(error, Stopped):  # its state may not be saved
+                raise failed[0] from error
+            raise
 
 
 def _started(name, folder, corpus_path, glove, said):
@@ -67,6 +65,23 @@ def _started(name, folder, corpus_path, glove, said):
     environment = os.environ | {PARENT: str(os.getpid())}
     sys.stdout.flush()
     return subprocess.Popen(command, cwd=_PROJECT, env=environment, stderr=said, pass_fds=(lock,))
+
+
+def _end(going):
+    """Ends the processes; gives the `InputError`s of those that fail as they end."""
+    for process, _ in going.values():
+        process.terminate()
+    for process, _ in going.values():
+        process.wait()
+    failed = []
+    for name, (process, said) in going.items():
+        try:
+            _check(name, process, said)
+        except Stopped:
+            pass
+        except InputError as error:
+            failed += [error] * (process.returncode == 2)
+    return failed
 
 
 def _check(name, process, said):

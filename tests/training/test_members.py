@@ -72,3 +72,15 @@ def test_what_ends_one_ends_the_others(processes, capfd, end, stop, error, messa
     assert processes[0].returncode == -signal.SIGTERM and len(processes) == 2
     said = capfd.readouterr().err
     assert ("note" in said, "ZeroDivisionError" in said) == ("note" in end, "1 / 0" in end)
+
+
+def test_one_that_fails_as_it_ends_is_told_and_all_are_ended(processes, tmp_path):
+    """As on a full disk, where it cannot save its state."""
+    ready = tmp_path / "ready"
+    fails = "signal.pthread_sigmask(signal.SIG_BLOCK, [15])", f"open({str(ready)!r}, 'w')", "signal.sigwait([15])"
+    fails = "; ".join([*fails, "print('error: no space left', file=sys.stderr)", "sys.exit(2)"])
+    with pytest.raises(InputError, match="^no space left$"):
+        train_side_by_side(
+            [fails, "signal.pause()"], "folder", "corpus", None, 3, lambda: 15 if ready.exists() else None
+        )
+    assert all(process.returncode is not None for process in processes)
