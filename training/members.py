@@ -47,7 +47,7 @@ def train_side_by_side(names, folder, corpus_path, glove, jobs, stop):
                     raise Stopped(number)
                 for name in [name for name, (process, _) in going.items() if process.poll() is not None]:
                     _check(name, *going.pop(name))
-        except (InputError, Stopped) as error:
+        except BaseException as error:  # none is left at work, whatever it is
             failed = _end(going)
             if failed and isinstance(error, Stopped):  # its state may not be saved
                 raise failed[0] from error
